@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * libsoftkvm: the KVM API in user space. The numbers, structures and answers
+ * are those of <linux/kvm.h> and the kernel's KVM API document; descriptors are
+ * real ones (memfds, so a vCPU's run structure can be mapped by plain mmap too), known to this
+ * library by their number.
+ *
+ * All functions may be called from any thread; KVM_RUN of one vCPU by one
+ * thread at a time. Results are those of the system call: >= 0 or -errno.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* As open("/dev/kvm"): a system descriptor. */
+int softkvm_open(void);
+/* Is this descriptor a system, VM or vCPU descriptor of ours? Lock-free. */
+bool softkvm_owns(int fd);
+int softkvm_ioctl(int fd, unsigned long request, unsigned long arg);
+/* A vCPU's struct kvm_run (KVM_GET_VCPU_MMAP_SIZE bytes); NULL: errno says why. */
+void *softkvm_mmap_run(int vcpu_fd);
+int softkvm_munmap_run(void *run);
+/*
+ * As close(): the descriptor is gone; the VM lives until its last descriptor
+ * is closed (a vCPU holds its VM). -EBADF if it is not ours.
+ */
+int softkvm_close(int fd);
+/*
+ * Make the running, or next, KVM_RUN of this vCPU return -EINTR soon. Async-signal-safe.
+ * Setting run->immediate_exit does the same, but wakes no halted vCPU.
+ */
+void softkvm_kick(int vcpu_fd);
+/* Options for those who work on it ("stats", "trace=FILE", …), comma-separated; -EINVAL. */
+int softkvm_set_options(const char *options);
