@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A thin front on Meson and Ninja; `make help` says what there is.
+
+SAN ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUILD := build$(if $(SAN),-$(SAN))
+SECONDS ?= 60
+
+ifneq ($(filter-out address undefined thread,$(SAN)),)
+$(error SAN must be address, undefined or thread, not "$(SAN)")
+endif
+
+SAN_ARGS := $(if $(SAN),-Db_sanitize=$(SAN) -Db_lundef=false)
+
+.PHONY: all help deps demo check check-long lint bench fuzz install clean
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+help:
+	@echo "make               build; the programs lie in build/"
+	@echo "make demo          boot a Debian kernel to its shell, with disk, network and two processors"
+	@echo "make check         all tests (SAN=address|undefined|thread: under a sanitizer)"
+	@echo "make check-long    the slow ones too"
+	@echo "make lint          format, floors, headers"
+	@echo "make bench         side by side with QEMU (DOCS=1: write docs/benchmarks.md)"
+	@echo "make fuzz T=NAME   fuzz one target (SECONDS=60); without T: list them"
+	@echo "make deps          install by apt what is missing"
+	@echo "make install       DESTDIR=… PREFIX=/usr/local"
+
+deps:
+	@tools/deps
+
+$(BUILD)/build.ninja: | deps
+	meson setup $(BUILD) --prefix=$(PREFIX) $(SAN_ARGS)
+
+demo: all
+	@tools/demo $(BUILD)
+
+check: all
+	@tools/check $(BUILD)
+
+check-long: all
+	@LODGE_LONG=1 tools/check $(BUILD)
+
+lint: deps
+	@tools/lint
+
+bench: all
+	@tools/bench $(BUILD) $(if $(DOCS),--write docs/benchmarks.md)
+
+fuzz: deps
+	@tools/fuzz "$(T)" $(SECONDS)
+
+install: all
+	meson configure $(BUILD) --prefix=$(PREFIX) >/dev/null
+	DESTDIR=$(DESTDIR) meson install -C $(BUILD)
+
+clean:
+	rm -rf build build-address build-undefined build-thread build-fuzz
