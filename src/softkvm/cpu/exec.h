@@ -55,6 +55,25 @@ static inline enum exec_result exec_end(struct vcpu *cpu, const struct insn *in)
 	return EXEC_END;
 }
 
+/*
+ * A branch, taken or not, to a target that was checked (canonical, limit): the block is over. Goes
+ * straight into the next block if nothing asks for attention. INSN_ENDS is for what changes the
+ * mode, paging or events and must get to the run loop first: those use exec_end() or set cpu->rip
+ * and return EXEC_END.
+ */
+enum exec_result block_chain(struct vcpu *cpu); /* from cpu->rip on; blocks.c */
+static inline enum exec_result exec_branch(struct vcpu *cpu, const struct insn *in, uint64_t target)
+{
+	cpu->rip = target;
+	return EXEC_TAIL_CALLS ? block_chain(cpu) : EXEC_END;
+}
+/*
+ * As exec_abort() and for a fault of the instruction's implicit stack access (PUSH, POP, CALL,
+ * RET, ENTER, LEAVE, …): a non-canonical address is #SS(0) there, #GP(0) elsewhere. exec_abort()
+ * itself makes it #SS(0) if in->seg == SEG_SS. (These, exec_fault() and exec_fault_error(): fault.c)
+ */
+enum exec_result exec_abort_stack(struct vcpu *cpu, const struct insn *in);
+
 /* --- arithmetic flags --------------------------------------------------------------
  * cc: bits 15..8 = SF ZF 0 AF 0 PF 1 CF as LAHF leaves them in AH, bit 0 = OF (SETO).
  * A host instruction's flags are caught by `lahf; seto %al` into (e)ax, and put back by

@@ -30,6 +30,7 @@ struct vm;
 struct lapic;
 struct mmu;
 struct block;
+struct blocks;
 struct tlb_entry;
 
 /* RFLAGS */
@@ -104,6 +105,9 @@ enum vcpu_req {
 	REQ_STEAL = BIT(5),	/* refresh the steal-time page */
 	REQ_PAUSE = BIT(6),	/* stop at the next boundary until told (memslot change, …) */
 	REQ_TRIPLE = BIT(7),	/* triple fault: KVM_EXIT_SHUTDOWN */
+	REQ_TRAP = BIT(8),	/* own thread: a data or I/O breakpoint was hit (mmu) */
+	REQ_STEP = BIT(9),	/* own thread, stays set: one instruction at a time (debug.c) */
+	REQ_SIGNAL = BIT(10),	/* look for signals of KVM_SET_SIGNAL_MASK */
 };
 
 struct segment {
@@ -124,6 +128,7 @@ struct fault {
 	uint8_t vector;
 	bool has_error;
 	bool has_payload; /* payload: CR2 for #PF, DR6 bits for #DB; applied at delivery */
+	bool noncanonical; /* #GP(0) by address form; #SS(0) if the access was to the stack */
 	bool trap;	  /* pushed RIP is that of the next instruction (already in cpu->rip) */
 	uint32_t error;
 	uint64_t payload;
@@ -151,16 +156,18 @@ enum { SHADOW_STI = 1, SHADOW_MOVSS = 2 }; /* as KVM_X86_SHADOW_INT_* : MOV_SS=1
  * under way. The instruction is started over at each KVM_RUN until none is
  * missing; accesses already done are answered from here. Owned by mmu/io.c.
  */
-#define IO_LOG_MAX 32
+#define IO_LOG_MAX 128 /* XSAVE's 832 bytes in pieces of 8 */
 struct io_access {
 	gpa_t addr; /* gpa or port */
 	uint8_t pio, write, len, done;
-	uint8_t data[64];
+	uint16_t count;	 /* PIO: elements, their data is in the run mapping's second page */
+	uint8_t data[8];
 };
 struct io_log {
 	unsigned count;	 /* recorded */
 	unsigned cursor; /* next to be asked for by the instruction */
 	bool replay;	 /* the next instruction starts over with this log */
+	uint64_t counter; /* RCX, RSI, RDI at the first: tells a string's iterations apart */
 	struct io_access acc[IO_LOG_MAX];
 };
 
@@ -170,6 +177,8 @@ struct vcpu {
 	uint64_t rip;
 	uint64_t blk_va; /* linear... RIP of the block's first instruction */
 	uint64_t segbase[SEG_COUNT];
+	struct block *blk;     /* the block under way */
+	struct block **front;  /* direct-mapped cache of blocks, see blocks.h */
 	struct tlb_entry *tlb; /* the table of the current address space and privilege */
 	uint64_t rflags; /* without FL_ARITH */
 	uint32_t cc;	 /* arithmetic flags: bits 15..8 as lahf gives them, bit 0 = OF; see exec.h */
@@ -194,7 +203,7 @@ struct vcpu {
 		uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 		uint64_t pat, misc_enable, tsc_aux, tsc_adjust, spec_ctrl, debugctl;
 		uint64_t mtrr_def, mtrr_fixed[11], mtrr_phys[16];
-		uint64_t mcg_status, mcg_ctl, mc_bank[32 * 4], smbase, microcode, arch_caps,
+		uint64_t mcg_cap, mcg_status, mcg_ctl, mc_bank[32 * 4], smbase, microcode, arch_caps,
 			platform_info, misc_features, feature_control, xss;
 		/* KVM's own */
 		uint64_t kvm_system_time, kvm_wall_clock, kvm_steal_time, kvm_pv_eoi, kvm_async_pf,
@@ -209,7 +218,10 @@ struct vcpu {
 	struct kvm_run *run;  /* mapped; [1] PIO data page, [2] coalesced ring */
 	struct vm *vm;
 	struct lapic *lapic;  /* NULL without in-kernel APIC */
+	uint64_t cr8, apic_base; /* only without in-kernel APIC: see lapic_get_cr8(), lapic_get_base() */
+	_Atomic int ext_vector;	 /* KVM_INTERRUPT with a split irqchip, -1: none */
 	struct mmu *mmu;
+	struct blocks *blocks;
 	uint32_t id;	      /* APIC id as created */
 	_Atomic uint32_t mp_state; /* KVM_MP_STATE_* */
 	struct kvm_guest_debug guest_debug;
