@@ -34,7 +34,7 @@ struct block_req {
 	enum block_op op;
 	unsigned flags;
 	uint64_t offset; /* bytes; any alignment */
-	uint64_t len;	 /* bytes; for READ and WRITE the sum of iov */
+	uint64_t len;    /* bytes; for READ and WRITE the sum of iov */
 	struct iovec *iov;
 	unsigned iov_count;
 	/* result 0 or -errno; called on the loop's thread, never from block_submit() itself */
@@ -64,5 +64,10 @@ bool block_can_discard(const struct block *b);
 void block_submit(struct block *b, struct block_req *r);
 /* Hand queued submissions to the kernel; call once after a batch of block_submit(). */
 void block_kick(struct block *b);
+/*
+ * Have `fn` called on the loop's thread after each batch of completions, so that
+ * their submitter can tell its guest once. NULL: not any more. One user an image.
+ */
+void block_set_batch_end(struct block *b, loop_fn *fn, void *opaque);
 /* Run until nothing is in flight (for reset); calls back as usual. Loop thread. */
 void block_drain(struct block *b);

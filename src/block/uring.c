@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The io_uring engine: reads, writes and flushes that need no help. One ring
+ * an image, with the image as its registered file. Whatever the kernel does
+ * only in part (short transfers at the end of the file) or not at all goes on
+ * to the pool, which does it again from the start: requests are idempotent.
+ */
+#include <liburing.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "block/block_int.h"
+
+#define RING_ENTRIES 256
+
+struct block_uring {
+	struct block *block;
+	struct io_uring ring;
+	unsigned queued;    /* prepared, not handed over */
+	unsigned in_flight; /* queued ones too */
+};
+
+/* A result that the pool must mend. */
+static bool wants_retry(const struct block_req *r, int res)
+{
+	if (r->op == BLOCK_FLUSH) {
+		return res == -EINTR || res == -EAGAIN;
+	}
+	return res == -EINTR || res == -EAGAIN || (res >= 0 && (uint64_t)res < r->len);
+}
+
+static void cqe_done(struct block_uring *u, struct block_req *r, int res)
+{
+	u->in_flight--;
+	if (unlikely(wants_retry(r, res)) && u->block->pool) {
+		block_pool_submit(u->block->pool, r);
+		return;
+	}
+	if (unlikely(wants_retry(r, res))) {
+		/* The pool could not be made when this began; do it here, it is rare. */
+		block_complete(u->block, r, block_sync(u->block, r));
+		return;
+	}
+	block_complete(u->block, r, res < 0 ? res : 0);
+}
+
+static bool reap(struct block_uring *u)
+{
+	struct io_uring_cqe *cqe;
+	bool any = false;
+
+	while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+		struct block_req *r = io_uring_cqe_get_data(cqe);
+		int res = cqe->res;
+
+		/* Freed before done() is called, which may submit. */
+		io_uring_cqe_seen(&u->ring, cqe);
+		cqe_done(u, r, res);
+		any = true;
+	}
+	return any;
+}
+
+static void ring_ready(void *opaque, uint32_t events)
+{
+	struct block_uring *u = opaque;
+	struct block *b = u->block;
+
+	if (reap(u)) {
+		block_batch_end(b);
+	}
+}
+
+static int ring_init(struct io_uring *ring)
+{
+	int r = io_uring_queue_init(RING_ENTRIES, ring, IORING_SETUP_COOP_TASKRUN);
+
+	if (r == -EINVAL) {
+		r = io_uring_queue_init(RING_ENTRIES, ring, 0);
+	}
+	return r;
+}
+
+int block_uring_new(struct block *b, struct block_uring **ret)
+{
+	struct block_uring *u = calloc(1, sizeof(*u));
+	int r;
+
+	if (!u) {
+		return -ENOMEM;
+	}
+	u->block = b;
+	r = ring_init(&u->ring);
+	if (r < 0) {
+		free(u);
+		return r;
+	}
+	io_uring_ring_dontfork(&u->ring);
+	r = io_uring_register_files(&u->ring, &b->fd, 1);
+	if (!r) {
+		r = loop_watch_fd(b->loop, u->ring.ring_fd, EPOLLIN, ring_ready, u);
+	}
+	if (r < 0) {
+		io_uring_queue_exit(&u->ring);
+		free(u);
+		return r;
+	}
+	*ret = u;
+	return 0;
+}
+
+void block_uring_free(struct block_uring *u)
+{
+	if (!u) {
+		return;
+	}
+	loop_unwatch_fd(u->block->loop, u->ring.ring_fd);
+	io_uring_queue_exit(&u->ring);
+	free(u);
+}
+
+static void prepare_rw(struct io_uring_sqe *sqe, const struct block_req *r)
+{
+	bool single = r->iov_count == 1;
+
+	if (r->op == BLOCK_READ && single) {
+		io_uring_prep_read(sqe, 0, r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
+	} else if (r->op == BLOCK_READ) {
+		io_uring_prep_readv(sqe, 0, r->iov, r->iov_count, r->offset);
+	} else if (single) {
+		io_uring_prep_write(sqe, 0, r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
+	} else {
+		io_uring_prep_writev(sqe, 0, r->iov, r->iov_count, r->offset);
+	}
+	if (r->op == BLOCK_WRITE && (r->flags & BLOCK_REQ_FUA)) {
+		sqe->rw_flags = RWF_DSYNC;
+	}
+}
+
+bool block_uring_submit(struct block_uring *u, struct block_req *r)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+	if (!sqe) {
+		(void)block_uring_kick(u);
+		sqe = io_uring_get_sqe(&u->ring);
+	}
+	if (!sqe) {
+		return false;
+	}
+	if (r->op == BLOCK_FLUSH) {
+		io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
+	} else {
+		prepare_rw(sqe, r);
+	}
+	sqe->flags |= IOSQE_FIXED_FILE;
+	io_uring_sqe_set_data(sqe, r);
+	u->queued++;
+	u->in_flight++;
+	return true;
+}
+
+bool block_uring_kick(struct block_uring *u)
+{
+	int n;
+
+	if (!u->queued) {
+		return true;
+	}
+	do {
+		n = io_uring_submit(&u->ring);
+	} while (n == -EINTR);
+	/* EAGAIN, EBUSY: the kernel is short of something; what stays is handed over later. */
+	if (n > 0) {
+		u->queued -= MIN((unsigned)n, u->queued);
+	}
+	return !u->queued;
+}
+
+void block_uring_wait(struct block_uring *u)
+{
+	struct io_uring_cqe *cqe;
+
+	(void)block_uring_kick(u);
+	(void)io_uring_wait_cqe(&u->ring, &cqe);
+	reap(u);
+}
+
+unsigned block_uring_in_flight(const struct block_uring *u)
+{
+	return u->in_flight;
+}
