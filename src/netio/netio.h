@@ -6,6 +6,8 @@
  * Frames carry a struct virtio_net_hdr_v1 (12 bytes, little endian) in front
  * in both directions, so that checksum and segmentation offloads pass through.
  * A back end without offloads sends zeroed headers and completes what it gets.
+ * The client's functions are called from the loop, never from within
+ * netio_send() or netio_receive(), so they may take the device's lock.
  */
 #pragma once
 
@@ -39,7 +41,7 @@ struct netio_client {
 
 struct netio_forward {
 	bool udp;
-	uint32_t host_addr;  /* IPv4, host order; 0: loopback only (127.0.0.1) */
+	uint32_t host_addr; /* IPv4, host order; 0: loopback only (127.0.0.1) */
 	uint16_t host_port;
 	uint16_t guest_port;
 };
@@ -48,7 +50,7 @@ struct netio_user_options {
 	const struct netio_forward *forwards;
 	unsigned forward_count;
 	bool restricted; /* no way to the host's network at all */
-	/* The host's loopback is reachable as the gateway's address (10.0.2.2). */
+			 /* The host's loopback is reachable as the gateway's address (10.0.2.2). */
 };
 
 /* User mode: DHCP (10.0.2.15/24, gateway .2, DNS .3), IPv6, outgoing TCP and UDP. */
@@ -72,5 +74,4 @@ bool netio_link_up(const struct netio *n);
 /* One frame with its header. Bytes taken (the whole frame), -EAGAIN, or -errno (dropped). */
 ssize_t netio_send(struct netio *n, unsigned queue, const struct iovec *iov, unsigned iov_count);
 /* One frame into iov: its length, -EAGAIN, -EMSGSIZE (frame dropped). */
-ssize_t netio_receive(struct netio *n, unsigned queue, const struct iovec *iov,
-		      unsigned iov_count);
+ssize_t netio_receive(struct netio *n, unsigned queue, const struct iovec *iov, unsigned iov_count);
