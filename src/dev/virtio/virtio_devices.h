@@ -23,10 +23,10 @@ struct netio;
 struct pci_dev;
 struct pci_host;
 
-#define VIRTIO_BLK_QUEUES_MAX	 16
-#define VIRTIO_NET_PAIRS_MAX	 8
+#define VIRTIO_BLK_QUEUES_MAX    16
+#define VIRTIO_NET_PAIRS_MAX     8
 #define VIRTIO_CONSOLE_PORTS_MAX 16
-#define VIRTIO_BLK_SERIAL_BYTES	 20
+#define VIRTIO_BLK_SERIAL_BYTES  20
 
 struct virtio_blk_options {
 	struct block *block;
@@ -40,7 +40,7 @@ int virtio_blk_new(struct pci_host *h, int devfn, const struct virtio_blk_option
 struct virtio_net_options {
 	struct netio *netio;
 	uint8_t mac[6];
-	uint16_t mtu;	     /* 0: not told to the guest */
+	uint16_t mtu;        /* 0: not told to the guest */
 	unsigned queue_size; /* 0: 256; else a power of two, 16 to 1024 */
 };
 /* As many queue pairs as netio_queues() says (at most VIRTIO_NET_PAIRS_MAX). */
@@ -49,7 +49,7 @@ int virtio_net_new(struct pci_host *h, int devfn, const struct virtio_net_option
 
 struct virtio_console_port {
 	struct chardev *chardev; /* becomes its client; NULL: output vanishes */
-	const char *name;	 /* copied; NULL: none. Not for the console port */
+	const char *name;        /* copied; NULL: none. Not for the console port */
 };
 struct virtio_console_options {
 	/* Port 0 is a console (hvc0); the others are /dev/virtio-ports/NAME. */
