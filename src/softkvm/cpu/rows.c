@@ -14,16 +14,22 @@ enum { ROW_ID_BASE = __COUNTER__ + 1 };
 
 #define OPN_COUNT_(z, a, b, c, d, n, ...) n
 #define OPN_COUNT(...)			  OPN_COUNT_(0, ##__VA_ARGS__, 4, 3, 2, 1, 0)
+#define KIND_0()	   0
+#define KIND_1(a)	   BIT64(OPND_KIND_##a)
+#define KIND_2(a, b)	   (KIND_1(a) | KIND_1(b))
+#define KIND_3(a, b, c)	   (KIND_2(a, b) | KIND_1(c))
+#define KIND_4(a, b, c, d) (KIND_2(a, b) | KIND_2(c, d))
 #define OPN_0()
-#define OPN_1(a)		OPND_##a
-#define OPN_2(a, b)		OPND_##a, OPND_##b
-#define OPN_3(a, b, c)		OPND_##a, OPND_##b, OPND_##c
-#define OPN_4(a, b, c, d)	OPND_##a, OPND_##b, OPND_##c, OPND_##d
-#define OPN_PASTE_(n, ...)	OPN_##n(__VA_ARGS__)
-#define OPN_PASTE(n, ...)	OPN_PASTE_(n, ##__VA_ARGS__)
+#define OPN_1(a)	     OPND_##a
+#define OPN_2(a, b)	     OPND_##a, OPND_##b
+#define OPN_3(a, b, c)	     OPND_##a, OPND_##b, OPND_##c
+#define OPN_4(a, b, c, d)    OPND_##a, OPND_##b, OPND_##c, OPND_##d
+#define PASTE_(name, n, ...) name##n(__VA_ARGS__)
+#define PASTE(name, n, ...)  PASTE_(name, n, ##__VA_ARGS__)
 #define R(o, f, ...)                                                                               \
 	{ .id = __COUNTER__ - ROW_ID_BASE, .op = OP_##o,                                           \
-	  .opnd = { OPN_PASTE(OPN_COUNT(__VA_ARGS__), ##__VA_ARGS__) }, .flags = (f) }
+	  .opnd = { PASTE(OPN_, OPN_COUNT(__VA_ARGS__), ##__VA_ARGS__) }, .flags = (f),            \
+	  .kinds = PASTE(KIND_, OPN_COUNT(__VA_ARGS__), ##__VA_ARGS__) }
 #define SET(...)   { .rows = (const struct row[]){ __VA_ARGS__, { .op = OP_NONE } } }
 #define GROUP(...) { .sub = (const struct row_set[8]){ __VA_ARGS__ }, .split = SPLIT_REG }
 #define FULL(t)	   { .sub = (t), .split = SPLIT_FULL }
@@ -138,43 +144,6 @@ struct row_ref row_get(unsigned i)
 		}
 	}
 	return ref;
-}
-
-static bool row_has_kind(const struct row *row, uint64_t kinds)
-{
-	for (unsigned i = 0; i < 4; i++) {
-		if (kinds & BIT64(opnd_infos[row->opnd[i]].kind)) {
-			return true;
-		}
-	}
-	return false;
-}
-
-#define KINDS_MEM_ONLY (BIT64(OK_M) | BIT64(OK_VSIB))
-#define KINDS_REG_ONLY (BIT64(OK_R) | BIT64(OK_U) | BIT64(OK_N) | BIT64(OK_STI))
-#define KINDS_EITHER   (BIT64(OK_E) | BIT64(OK_W) | BIT64(OK_Q))
-#define KINDS_REG_FIELD                                                                            \
-	(BIT64(OK_G) | BIT64(OK_S) | BIT64(OK_CR) | BIT64(OK_DR) | BIT64(OK_V) | BIT64(OK_P))
-
-bool row_has_modrm(const struct row_ref *ref)
-{
-	return ref->reg >= 0 || row_has_kind(ref->row, KINDS_MEM_ONLY | KINDS_REG_ONLY |
-							       KINDS_EITHER | KINDS_REG_FIELD);
-}
-
-bool row_mem_possible(const struct row *row)
-{
-	return row_has_kind(row, KINDS_MEM_ONLY | KINDS_EITHER);
-}
-
-bool row_mem_only(const struct row *row)
-{
-	return row_has_kind(row, KINDS_MEM_ONLY);
-}
-
-bool row_reg_only(const struct row *row)
-{
-	return row_has_kind(row, KINDS_REG_ONLY);
 }
 
 unsigned opnd_size_bytes(enum opnd_size size, const struct insn *in, enum insn_mode mode)

@@ -117,6 +117,14 @@ enum opnd {
 	OPND_COUNT
 };
 
+/* OPND_KIND_Eb == OK_E, and so on. */
+enum {
+	OPND_KIND_ = OK_NONE,
+#define OPND_ENUM(name, kind, rsize, msize) OPND_KIND_##name = OK_##kind,
+	OPNDS(OPND_ENUM)
+#undef OPND_ENUM
+};
+
 struct opnd_info {
 	char name[8];
 	uint8_t kind;	   /* enum opnd_kind */
@@ -173,7 +181,17 @@ struct row {
 	uint16_t op; /* enum op */
 	uint8_t opnd[4]; /* enum opnd */
 	uint64_t flags;
+	uint64_t kinds; /* bit n: an operand of enum opnd_kind n */
 };
+
+/* Sets of operand kinds, for row.kinds. */
+#define KINDS_MEM_ONLY	(BIT64(OK_M) | BIT64(OK_VSIB))
+#define KINDS_REG_ONLY	(BIT64(OK_R) | BIT64(OK_U) | BIT64(OK_N) | BIT64(OK_STI))
+#define KINDS_EITHER	(BIT64(OK_E) | BIT64(OK_W) | BIT64(OK_Q))
+#define KINDS_REG_FIELD                                                                            \
+	(BIT64(OK_G) | BIT64(OK_S) | BIT64(OK_CR) | BIT64(OK_DR) | BIT64(OK_V) | BIT64(OK_P))
+#define KINDS_MODRM (KINDS_MEM_ONLY | KINDS_REG_ONLY | KINDS_EITHER | KINDS_REG_FIELD)
+#define KINDS_VVVV  (BIT64(OK_H) | BIT64(OK_B))
 
 static inline enum row_feature row_feature(const struct row *r)
 {
@@ -225,10 +243,22 @@ unsigned rows_count(void);
 /* Row `i` of [0, rows_count()) and where it first stands. Walks the tables: for tests and traces. */
 struct row_ref row_get(unsigned i);
 /* Has the form a ModRM byte? */
-bool row_has_modrm(const struct row_ref *ref);
-/* Does it (or can it) have a memory operand by ModRM; must it be memory; must it be a register? */
-bool row_mem_possible(const struct row *row);
-bool row_mem_only(const struct row *row);
-bool row_reg_only(const struct row *row);
+static inline bool row_has_modrm(const struct row_ref *ref)
+{
+	return ref->reg >= 0 || (ref->row->kinds & KINDS_MODRM);
+}
+/* May, or must, ModRM name memory? Must it be a register? */
+static inline bool row_mem_possible(const struct row *row)
+{
+	return row->kinds & (KINDS_MEM_ONLY | KINDS_EITHER);
+}
+static inline bool row_mem_only(const struct row *row)
+{
+	return row->kinds & KINDS_MEM_ONLY;
+}
+static inline bool row_reg_only(const struct row *row)
+{
+	return row->kinds & KINDS_REG_ONLY;
+}
 /* Bytes of an operand size in a decoded instruction; 0: none or variable. */
 unsigned opnd_size_bytes(enum opnd_size size, const struct insn *in, enum insn_mode mode);
