@@ -40,7 +40,8 @@ struct machine_config {
 	struct machine_nic nics[MACHINE_NICS_MAX];
 	unsigned nic_count;
 	bool rng, balloon, debug_exit;
-	uint32_t vsock_cid; /* 0: none */
+	uint32_t vsock_cid;	/* 0: none */
+	const char *vsock_path; /* the UNIX socket of the vsock; wanted if there is a cid */
 	const char *kernel, *initrd, *cmdline; /* paths; kernel NULL: firmware (not yet) */
 };
 
@@ -62,7 +63,11 @@ struct machine_start {
 /*
  * Build the board in `env` (memory regions are added to env->mem here, devices
  * mapped on env->bus), load the kernel, initrd and command line. On failure
- * -errno, one line in `error` (what, which object, why, what to do) and nothing left behind.
+ * -errno, one line in `error` (what, which object, why, what to do) and no device left behind
+ * (RAM stays in env->mem, which is of no more use then).
+ *
+ * All functions here are called on the loop's thread or before it runs. The engine must have an
+ * 8254 that answers port 0x61 (KVM_PIT_SPEAKER_DUMMY).
  */
 int machine_new(struct dev_env *env, const struct machine_config *c, char *error,
 		size_t error_size, struct machine **ret);
