@@ -9,13 +9,18 @@
  * Dispatch: `return exec_next(cpu, in)` tail-calls the following instruction of
  * the block (the block's last slot is a handler that ends it). Builds that cannot
  * promise tail calls (no optimisation, sanitizers) return EXEC_NEXT to a loop.
+ *
+ * A tail call is only made if no local whose address was handed out is alive: let an inline
+ * function that returns bool do what needs such locals (ret_x parameters), and call
+ * exec_next() outside of it (see HANDLER in exec_int.h). `objdump -d` must show no `call *`.
  */
 #pragma once
 
 #include "softkvm/cpu/vcpu.h"
 #include "softkvm/mmu/mmu.h"
 
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(EXEC_NO_TAIL_CALLS)
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) &&                        \
+	!defined(__SANITIZE_THREAD__) && !defined(EXEC_NO_TAIL_CALLS)
 #define EXEC_TAIL_CALLS 1
 #define exec_next(cpu, in) ((in)[1].fn((cpu), (in) + 1))
 #else
