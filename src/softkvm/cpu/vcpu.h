@@ -23,6 +23,7 @@
 
 #include "base/clock.h"
 #include "base/util.h"
+#include "softkvm/cpu/features.h"
 #include "softkvm/cpu/fpu.h"
 #include "softkvm/cpu/insn.h"
 
@@ -106,8 +107,7 @@ enum vcpu_req {
 	REQ_PAUSE = BIT(6),	/* stop at the next boundary until told (memslot change, …) */
 	REQ_TRIPLE = BIT(7),	/* triple fault: KVM_EXIT_SHUTDOWN */
 	REQ_TRAP = BIT(8),	/* own thread: a data or I/O breakpoint was hit (mmu) */
-	REQ_STEP = BIT(9),	/* own thread, stays set: one instruction at a time (debug.c) */
-	REQ_SIGNAL = BIT(10),	/* look for signals of KVM_SET_SIGNAL_MASK */
+	REQ_STEP = BIT(9),	/* own thread: set while a single instruction is run (block_step) */
 };
 
 struct segment {
@@ -148,6 +148,9 @@ struct events {
 	bool smm;		     /* in SMM */
 	uint8_t shadow;		     /* SHADOW_*: interrupts held off for one instruction */
 	_Atomic bool triple_fault;
+	_Atomic bool pv_unhalted;    /* KVM_HC_KICK_CPU came: the next HLT does not halt */
+	uint32_t debug_bits;	     /* DR6 bits of a #DB trap due after the instruction under way */
+	uint64_t soft_bp_rip;	     /* where a guest's INT3 was given to the debugger, ~0: nowhere */
 };
 enum { SHADOW_STI = 1, SHADOW_MOVSS = 2 }; /* as KVM_X86_SHADOW_INT_* : MOV_SS=1, STI=2 on the wire */
 
@@ -166,7 +169,7 @@ struct io_access {
 struct io_log {
 	unsigned count;	 /* recorded */
 	unsigned cursor; /* next to be asked for by the instruction */
-	bool replay;	 /* the next instruction starts over with this log */
+	bool replay;	 /* the instruction at RIP starts over with this log at the next KVM_RUN */
 	uint64_t counter; /* RCX, RSI, RDI at the first: tells a string's iterations apart */
 	struct io_access acc[IO_LOG_MAX];
 };
@@ -187,6 +190,7 @@ struct vcpu {
 	uint8_t fp_trap; /* FPTRAP_*: which FP classes trap now, see fpu.h */
 	_Atomic uint32_t req; /* enum vcpu_req; also a futex word */
 	_Atomic bool in_guest; /* inside the block loop: touches TLB and blocks */
+	_Atomic bool sleeping; /* halted in a futex wait on `req` */
 	struct fault fault;
 	uint64_t insn_count; /* retired, about; for statistics */
 
@@ -204,10 +208,12 @@ struct vcpu {
 		uint64_t pat, misc_enable, tsc_aux, tsc_adjust, spec_ctrl, debugctl;
 		uint64_t mtrr_def, mtrr_fixed[11], mtrr_phys[16];
 		uint64_t mcg_cap, mcg_status, mcg_ctl, mc_bank[32 * 4], smbase, microcode, arch_caps,
-			platform_info, misc_features, feature_control, xss;
+			platform_info, misc_features, feature_control, xss, hwcr, de_cfg,
+			virt_spec_ctrl, osvw_length, osvw_status;
 		/* KVM's own */
 		uint64_t kvm_system_time, kvm_wall_clock, kvm_steal_time, kvm_pv_eoi, kvm_async_pf,
-			kvm_async_pf_int, kvm_poll_control;
+			kvm_async_pf_int, kvm_poll_control,
+			kvm_migration_control;
 	} msr;
 	int64_t tsc_offset; /* guest TSC = host TSC + offset (scaled if tsc_khz differs) */
 	uint32_t tsc_khz;
@@ -219,6 +225,7 @@ struct vcpu {
 	struct vm *vm;
 	struct lapic *lapic;  /* NULL without in-kernel APIC */
 	uint64_t cr8, apic_base; /* only without in-kernel APIC: see lapic_get_cr8(), lapic_get_base() */
+	bool has_run;		 /* KVM_RUN was called: CPUID is fixed now */
 	_Atomic int ext_vector;	 /* KVM_INTERRUPT with a split irqchip, -1: none */
 	struct mmu *mmu;
 	struct blocks *blocks;
@@ -227,7 +234,18 @@ struct vcpu {
 	struct kvm_guest_debug guest_debug;
 	struct kvm_cpuid_entry2 *cpuid; /* as set by KVM_SET_CPUID2 */
 	uint32_t cpuid_count;
+	struct cpu_features feat; /* cached from cpuid by cpu_features_update() */
+	/* KVM_EXIT_X86_RDMSR, _WRMSR, _HYPERCALL under way; exec_sys_complete() finishes it. */
+	struct {
+		uint32_t reason; /* KVM_EXIT_*, 0: none */
+		uint64_t rip, next_rip;
+	} user_exit;
+	/* steal time */
+	uint64_t steal_run_delay; /* /proc's counter at the last look */
+	ns_t steal_checked_ns;
+	bool clock_stopped; /* KVM_KVMCLOCK_CTRL came */
 	sigset_t *sigmask;    /* KVM_SET_SIGNAL_MASK, NULL: none */
+	uint32_t halt_spin_ns; /* how long halting spins before it sleeps; adapts (run.c) */
 	int fd;
 	pthread_mutex_t ioctl_lock;
 };

@@ -14,6 +14,11 @@
 
 #define MMU_NEEDS_EXIT 0xff /* fault.vector: not a fault, KVM_RUN must return and start over */
 
+/*
+ * Interplay with KVM_EXIT_*: cpu->run is filled by the function that fails; see io.c for how the
+ * instruction is started over. Handlers need to know only this: an instruction may make its accesses
+ * again from the start, and each iteration of a string instruction commits RCX, RSI, RDI before the next.
+ */
 #define TLB_BITS    11
 #define TLB_ENTRIES (1u << TLB_BITS)
 
@@ -100,8 +105,13 @@ bool mmu_probe(struct vcpu *cpu, gva_t lin, unsigned size, enum mmu_access acc);
 
 /*
  * Longest run for string instructions: how many bytes from `lin` up (`down`: ending with the
- * element of `size` bytes at lin, downwards) may be accessed directly at *ret_host; 0 if none (use mmu_load/store
- * element by element). At most to the page's end. For writes, marks what must be marked.
+ * element of `size` bytes at lin, downwards) may be accessed directly; 0 if none (use
+ * mmu_load/store element by element, which also find the fault). *ret_host is the host address of `lin` itself, in
+ * both directions. At most to the page's end. For writes, marks what must be marked. A store through
+ * it may end the block behind this instruction, so handlers must leave by exec_next() or exec_end().
+ *
+ * With REQ_STEP in cpu->req a repeated string instruction does one iteration, and ends
+ * with cpu->rip at itself if more are left.
  */
 unsigned mmu_run(struct vcpu *cpu, gva_t lin, enum mmu_access acc, bool down, unsigned size,
 		 void **ret_host);
@@ -131,7 +141,19 @@ void mmu_select_tlb(struct vcpu *cpu);
  */
 bool io_port_in(struct vcpu *cpu, uint16_t port, void *out, unsigned size);
 bool io_port_out(struct vcpu *cpu, uint16_t port, const void *in, unsigned size);
+/*
+ * `count` elements of `size` bytes between the port and `buf` (count * size <= 4096), for REP INS
+ * and OUTS: one exit for all of them. False as above, nothing is done then. The caller probes
+ * the memory first, and moves RCX, RSI or RDI in the same handler call that got true.
+ */
+bool io_port_in_rep(struct vcpu *cpu, uint16_t port, void *buf, unsigned size, unsigned count);
+bool io_port_out_rep(struct vcpu *cpu, uint16_t port, const void *buf, unsigned size,
+		     unsigned count);
 
 /* --- life ----------------------------------------------------------------------------- */
-int mmu_vcpu_init(struct vcpu *cpu); /* 0 or -ENOMEM */
+int mmu_vcpu_init(struct vcpu *cpu); /* 0 or -ENOMEM; cpu->vm is set */
+/* MAXPHYADDR and page sizes follow the guest's CPUID: after it was set, and at each KVM_RUN. */
+void mmu_cpuid_changed(struct vcpu *cpu);
+/* State was set from outside (SET_SREGS): everything cached is void, PDPTEs are loaded anew. */
+void mmu_reload(struct vcpu *cpu);
 void mmu_vcpu_done(struct vcpu *cpu);
