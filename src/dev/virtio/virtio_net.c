@@ -13,15 +13,15 @@
  * "stock", whose entries lie one behind the other in one scatter list) and the
  * back end writes right into them; what a frame does not use stays in stock for
  * the next. Behind the stock lies a spill area, so that no frame is cut off:
- * what spills is copied into more buffers, and waits if there are none.
+ * what spills is copied into more buffers, and waits until there are enough.
  *
  *	stock:  [ chain 0 | chain 1 | ... | chain n ] [ spill ]
  *	frame:  |------------------ len ---------------->|
  *
  * Invariants
  *  1. Entries of stock chain i+1 begin where those of chain i end.
- *  2. While `spilled` is not 0, stock is empty of unused chains and nothing is
- *     received.
+ *  2. While `frame_len` is not 0, the first `placed` bytes of a frame lie in the
+ *     stock, the others in the spill area, and nothing is received.
  *  3. Stopping a queue forgets all that it holds; see queue_stop().
  */
 #include "dev/virtio/virtio_net_int.h"
@@ -107,7 +107,7 @@ static void stock_reset(struct net_pair *p)
 	p->stock_first = p->stock_count = 0;
 	p->stock_bytes = 0;
 	p->iov_used = 0;
-	p->spilled = p->spill_at = 0;
+	p->frame_len = 0;
 	p->merged = 0;
 }
 
@@ -217,55 +217,57 @@ static void frame_end(struct virtio_net *n, struct net_pair *p)
 	p->merged = 0;
 }
 
-/* Distribute `len` bytes that lie in the stock already. */
-static void frame_placed(struct virtio_net *n, struct net_pair *p, uint32_t len)
+/* All entries of the ring are here, or there is no room for more: no buffer will come. */
+static bool stock_is_all(const struct net_pair *p)
 {
+	return p->rx->in_flight_slots == p->rx->size ||
+	       (!p->stock_first &&
+		(p->stock_count == VQ_SIZE_MAX || p->iov_used + NET_CHAIN_MAX > NET_IOV_MAX));
+}
+
+/*
+ * Give the driver the frame at hand once there are buffers for all of it: until then it may not
+ * see the first one, which says how many there are. False: they must come first.
+ */
+static bool frame_finish(struct virtio_net *n, struct net_pair *p)
+{
+	struct iovec *iov;
+	uint32_t len = p->frame_len;
+
+	while (p->stock_bytes < len) {
+		if (stock_add(n, p)) {
+			continue;
+		}
+		if (stock_is_all(p)) {
+			p->frame_len = 0; /* longer than all buffers together: dropped */
+			return true;
+		}
+		return false;
+	}
+	iov = p->stock[p->stock_first].iov;
+	iov_copy_in(iov, p->iov_used - (unsigned)(iov - p->iov), p->placed, p->spill,
+		    len - p->placed);
+	p->frame_len = 0;
 	while (len) {
 		uint32_t part = MIN(len, p->stock[p->stock_first].in_bytes);
 
 		stock_use(n, p, part);
 		len -= part;
 	}
-}
-
-/* Copy what spilled into more buffers. False: there are not enough yet. */
-static bool spill_place(struct virtio_net *n, struct net_pair *p)
-{
-	while (p->spilled) {
-		struct vq_chain *c;
-		uint32_t part;
-
-		if (!p->stock_count && !stock_add(n, p)) {
-			return false;
-		}
-		c = &p->stock[p->stock_first];
-		part = MIN(p->spilled, c->in_bytes);
-		iov_copy_in(c->iov, c->in_count, 0, p->spill + p->spill_at, part);
-		p->spill_at += part;
-		p->spilled -= part;
-		stock_use(n, p, part);
-	}
 	frame_end(n, p);
 	return true;
 }
 
-/* A frame of `len` bytes was received into the stock and what lies behind it. */
+/* A frame of `len` bytes was received into the stock and the spill area behind it. */
 static bool frame_received(struct virtio_net *n, struct net_pair *p, uint32_t len)
 {
-	uint32_t placed = MIN(len, p->stock_bytes);
-
 	n->large_frames |= len > 4096;
-	if (len > placed && !virtio_has(&n->v, NET_F_MRG_RXBUF)) {
+	if (len > p->stock_bytes && !virtio_has(&n->v, NET_F_MRG_RXBUF)) {
 		return true; /* longer than the buffers that the driver made for it: dropped */
 	}
-	p->spilled = len - placed;
-	p->spill_at = 0;
-	frame_placed(n, p, placed);
-	if (p->spilled) {
-		return spill_place(n, p);
-	}
-	frame_end(n, p);
-	return true;
+	p->frame_len = len;
+	p->placed = MIN(len, p->stock_bytes);
+	return frame_finish(n, p);
 }
 
 /*
@@ -290,8 +292,8 @@ static bool receive_one(struct virtio_net *n, struct net_pair *p)
 	unsigned count;
 	ssize_t r;
 
-	if (p->spilled) {
-		return spill_place(n, p);
+	if (p->frame_len) {
+		return frame_finish(n, p);
 	}
 	stock_fill(n, p);
 	if (!p->stock_count) {
@@ -318,7 +320,7 @@ static void receive(struct virtio_net *n, struct net_pair *p)
 {
 	unsigned budget = 4 * QUEUE_SIZE;
 
-	if (!n->link_up && !p->spilled) {
+	if (!n->link_up) {
 		return;
 	}
 	vq_kicks_off(p->rx);

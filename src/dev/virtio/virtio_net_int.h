@@ -49,7 +49,7 @@ struct net_pair {
 	struct iovec first_iov[NET_HDR_BYTES]; /* the first one's, for its header */
 	gpa_t first_gpa[NET_HDR_BYTES];
 	unsigned first_count;
-	uint32_t spilled, spill_at;
+	uint32_t frame_len, placed; /* the frame that waits for buffers; 0: none */
 	struct vq_chain stock[VQ_SIZE_MAX];
 	struct iovec iov[NET_IOV_MAX + 1];
 	gpa_t gpa[NET_IOV_MAX + 1];
