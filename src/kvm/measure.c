@@ -29,12 +29,13 @@
 #define GUEST_CODE     0x8000
 #define LOOP_INSNS     17
 #define LOOP_COUNT     20000 /* a third of a million instructions: 1 ms on real hardware */
+#define RUNS	       3
 #define MSR_GS_BASE_NO 0xc0000101u
 
 static const uint8_t guest_code[] = {
 	0x0f, 0x20, 0xc0,	/* 1: mov %cr0,%rax */
 	0x48, 0x01, 0xc3,	/* add %rax,%rbx */
-	0x0f, 0x20, 0xe2,	/* mov %cr4,%rdx */
+	0x0f, 0x20, 0xd2,	/* mov %cr2,%rdx (CR4 would exit on AMD) */
 	0x48, 0x31, 0xd3,	/* xor %rdx,%rbx */
 	0x0f, 0x32,		/* rdmsr (ECX: GS base) */
 	0x48, 0x8d, 0x1c, 0x43, /* lea (%rbx,%rax,2),%rbx */
@@ -88,6 +89,7 @@ static int fill_ram(struct guest *g)
 static int create_vcpu(struct guest *g)
 {
 	struct kvm_userspace_memory_region region = { .memory_size = GUEST_BYTES };
+	int r;
 
 	g->vm_fd = kvm_sys_ioctl_int(g->kvm, KVM_CREATE_VM, 0);
 	if (g->vm_fd < 0) {
@@ -96,7 +98,7 @@ static int create_vcpu(struct guest *g)
 	region.userspace_addr = (uintptr_t)g->ram;
 	/* Only Intel processors without unrestricted guests care for these two. */
 	kvm_ioctl_int(g->kvm, g->vm_fd, KVM_SET_TSS_ADDR, 0xfeffd000);
-	int r = kvm_ioctl(g->kvm, g->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+	r = kvm_ioctl(g->kvm, g->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
 
 	if (r < 0) {
 		return r;
@@ -191,11 +193,34 @@ static int run_timed(struct guest *g, uint64_t *ret_insns, ns_t *ret_ns)
 	return r;
 }
 
+/*
+ * The best of some runs: the first also fills the host's caches, and those of
+ * an emulator below it. One that came to its time limit is enough.
+ */
+static int run_some(struct guest *g, uint64_t *ret_insns_per_s)
+{
+	uint64_t best = 0, insns = 0;
+	ns_t took_ns = 0, sum_ns = 0;
+	int r = 0;
+
+	for (unsigned i = 0; i < RUNS && sum_ns < KVM_MEASURE_MAX_MS * NS_PER_MS; i++) {
+		r = set_registers(g);
+		if (r >= 0) {
+			r = run_timed(g, &insns, &took_ns);
+		}
+		if (r < 0) {
+			return r;
+		}
+		sum_ns += took_ns;
+		best = MAX(best, insns * NS_PER_S / (uint64_t)MAX(took_ns, 1));
+	}
+	*ret_insns_per_s = best;
+	return 0;
+}
+
 int kvm_measure(struct kvm *k, uint64_t *ret_insns_per_s)
 {
 	struct guest g = { .kvm = k, .vm_fd = -1, .vcpu_fd = -1 };
-	uint64_t insns = 0;
-	ns_t took_ns = 0;
 	int r = fill_ram(&g);
 
 	if (r == 0) {
@@ -205,15 +230,9 @@ int kvm_measure(struct kvm *k, uint64_t *ret_insns_per_s)
 		r = set_cpuid(&g);
 	}
 	if (r == 0) {
-		r = set_registers(&g);
-	}
-	if (r == 0) {
-		r = run_timed(&g, &insns, &took_ns);
+		r = run_some(&g, ret_insns_per_s);
 	}
 	guest_done(&g);
-	if (r == 0) {
-		*ret_insns_per_s = insns * NS_PER_S / (uint64_t)MAX(took_ns, 1);
-	}
 	return r;
 }
 
