@@ -192,7 +192,7 @@ static void put_madt(uint8_t *t, unsigned cpus, uint32_t len)
 static void put_mcfg(uint8_t *t)
 {
 	store_le64(t + 44, BOARD_ECAM);
-	t[55] = (uint8_t)(BOARD_ECAM_BYTES / MIB(1) - 1); /* last bus */
+	t[55] = BOARD_PCI_BUSES - 1; /* the last one */
 	acpi_header_finish(t, "MCFG", 1, MCFG_BYTES);
 }
 

@@ -138,7 +138,7 @@ static void put_root_windows(struct aml *a, const struct board_layout *l)
 {
 	aml_name(a, "_CRS");
 	aml_resources_begin(a);
-	aml_res_window_bus(a, 0, BOARD_ECAM_BYTES / MIB(1) - 1);
+	aml_res_window_bus(a, 0, BOARD_PCI_BUSES - 1);
 	aml_res_io(a, 0xcf8, 8);
 	aml_res_window_io(a, 0x0000, 0x0cf7);
 	aml_res_window_io(a, 0x0d00, 0xffff);
