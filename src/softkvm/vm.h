@@ -56,6 +56,7 @@ struct vm {
 	struct {
 		bool split_irqchip, x2apic_32bit_ids, x2apic_no_bcast_quirk, exception_payload,
 			triple_fault_event, manual_dirty_log;
+		uint32_t exit_hypercalls; /* KVM_CAP_EXIT_HYPERCALL: a bit a hypercall */
 		uint32_t manual_dirty_flags, user_msr_mask, disabled_exits, max_vcpu_id, quirks_off;
 		bool platform_info_off; /* MSR 0xce: #GP for the guest */
 		bool bus_lock_exit, exit_on_emulation_failure, enforce_pv_cpuid;
