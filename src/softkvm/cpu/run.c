@@ -236,7 +236,8 @@ static bool irq_due(struct vcpu *cpu)
 /* What ends HLT. */
 static bool woken(struct vcpu *cpu)
 {
-	return event_is_pending(cpu) || (!irqs_blocked(cpu) && (nmi_due(cpu) || irq_due(cpu)));
+	return event_is_pending(cpu) || atomic_exchange(&cpu->ev.pv_unhalted, false) ||
+	       (!irqs_blocked(cpu) && (nmi_due(cpu) || irq_due(cpu)));
 }
 
 static enum turn not_runnable(struct vcpu *cpu, uint32_t state)

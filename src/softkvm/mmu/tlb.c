@@ -120,7 +120,10 @@ void tlb_put(struct tlb_table *t, const struct tlb_fill *f)
 	t->note[i] = (struct tlb_note){ f->lin, f->note | NOTE_VALID };
 }
 
-/* Call for each valid entry of a table; EVERY is the index. */
+/*
+ * Take the write tags (or execute tags) of a host page. Without execute tags it is no code page
+ * any more.
+ */
 static void table_drop_tags(struct tlb_table *t, uint64_t host, bool exec)
 {
 	unsigned n = t->filled > TLB_LOG_MAX ? TLB_ENTRIES : t->filled;
@@ -135,6 +138,7 @@ static void table_drop_tags(struct tlb_table *t, uint64_t host, bool exec)
 		}
 		if (exec) {
 			e->xtag = tag_empty(i);
+			note->flags &= ~(uint64_t)NOTE_WSLOW; /* the next write may get its tag */
 		} else if (e->wtag == note->lin) {
 			e->wtag = tag_empty(i);
 			note->flags |= NOTE_WSLOW;
