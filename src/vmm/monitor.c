@@ -186,7 +186,7 @@ static void cmd_powerdown(struct call *c)
 
 static void cmd_reset(struct call *c)
 {
-	vmm_reset(c->m->vmm);
+	vmm_reset(c->m->vmm, false);
 }
 
 static void cmd_quit(struct call *c)
@@ -370,7 +370,7 @@ static void serve_line(struct monitor *m, const char *line, size_t len)
 	}
 	free(value);
 	if (c.end_after) {
-		vmm_end(m->vmm, 0);
+		vmm_end(m->vmm, 0, "host-qmp-quit");
 	}
 }
 

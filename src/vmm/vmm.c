@@ -106,10 +106,11 @@ static const struct vcpu_events vcpu_events = { .failed = vcpu_failed, .request 
 
 /* --- steering --------------------------------------------------------------------- */
 
-void vmm_end(struct vmm *v, int status)
+void vmm_end(struct vmm *v, int status, const char *reason)
 {
 	if (v->status < 0) {
 		v->status = status;
+		v->end_reason = reason;
 	}
 	loop_quit(v->loop);
 }
@@ -141,27 +142,17 @@ void vmm_power_button(struct vmm *v)
 	monitor_event(v->monitor, "POWERDOWN", NULL);
 }
 
-bool vmm_reset_is_storm(ns_t ring[VMM_RESETS_MAX], unsigned *count, ns_t now_ns)
-{
-	unsigned slot = *count % VMM_RESETS_MAX;
-	bool storm = *count >= VMM_RESETS_MAX && now_ns - ring[slot] < VMM_RESETS_WINDOW_NS;
-
-	ring[slot] = now_ns;
-	++*count;
-	return storm;
-}
-
-void vmm_reset(struct vmm *v)
+void vmm_reset(struct vmm *v, bool by_guest)
 {
 	bool was_paused = vcpu_group_is_paused(&v->cpus);
 	int r;
 
-	if (vmm_reset_is_storm(v->resets_ns, &v->reset_count, loop_now_ns(v->loop))) {
+	if (by_guest && reset_guard_trips(&v->reset_guard, loop_now_ns(v->loop))) {
 		snprintf(v->error, sizeof(v->error),
 			 "guest %s: has reset itself %u times in %lld seconds: is its kernel or "
 			 "disk broken?",
-			 v->config->name, VMM_RESETS_MAX + 1, VMM_RESETS_WINDOW_NS / NS_PER_S);
-		vmm_end(v, 1);
+			 v->config->name, RESET_GUARD_MAX + 1, RESET_GUARD_WINDOW_NS / NS_PER_S);
+		vmm_end(v, 1, "guest-panic");
 		return;
 	}
 	vcpu_group_pause(&v->cpus);
@@ -175,10 +166,12 @@ void vmm_reset(struct vmm *v)
 		}
 	}
 	if (r < 0) {
-		vmm_end(v, 1);
+		vmm_end(v, 1, "host-error");
 		return;
 	}
-	monitor_event(v->monitor, "RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}");
+	monitor_event(v->monitor, "RESET",
+		      by_guest ? "{\"guest\": true, \"reason\": \"guest-reset\"}" :
+				 "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
 	if (!was_paused) {
 		vcpu_group_resume(&v->cpus);
 	}
@@ -189,7 +182,7 @@ static void serve_failure(struct vmm *v, struct vcpu *c)
 	vcpu_group_pause(&v->cpus);
 	v->report = report_crash(c, v->mem, v->console);
 	snprintf(v->error, sizeof(v->error), "guest %s: stopped", v->config->name);
-	vmm_end(v, 1);
+	vmm_end(v, 1, "guest-panic");
 }
 
 /* What the guest, or its processors, asked for. */
@@ -209,19 +202,19 @@ static void serve_wanted(void *opaque)
 		return;
 	}
 	if (wanted & BIT(DEV_REQUEST_DEBUG_EXIT)) {
-		vmm_end(v, (int)((value << 1 | 1) & 0xff));
+		vmm_end(v, (int)((value << 1 | 1) & 0xff), "guest-shutdown");
 	} else if (failed) {
 		serve_failure(v, failed);
 	} else if (wanted & BIT(DEV_REQUEST_POWEROFF)) {
-		vmm_end(v, 0);
+		vmm_end(v, 0, "guest-shutdown");
 	} else if (wanted & BIT(DEV_REQUEST_RESET)) {
-		vmm_reset(v);
+		vmm_reset(v, true);
 	}
 }
 
 static void on_quit_key(void *opaque)
 {
-	vmm_end(opaque, 0);
+	vmm_end(opaque, 0, "host-ui");
 }
 
 static void on_signal(void *opaque, uint32_t events)
@@ -230,7 +223,7 @@ static void on_signal(void *opaque, uint32_t events)
 	struct vmm *v = opaque;
 
 	if (read(v->signal_fd, &info, sizeof(info)) == sizeof(info)) {
-		vmm_end(v, 128 + (int)info.ssi_signo);
+		vmm_end(v, 128 + (int)info.ssi_signo, "host-signal");
 	}
 }
 
@@ -506,6 +499,15 @@ static void say_what_would_run(const struct vmm *v)
 	       c->kernel, kinds[machine_start(v->machine)->kind]);
 }
 
+static void say_end(struct vmm *v)
+{
+	char data[96];
+
+	snprintf(data, sizeof(data), "{\"guest\": %s, \"reason\": \"%s\"}",
+		 strncmp(v->end_reason, "guest", 5) == 0 ? "true" : "false", v->end_reason);
+	monitor_event(v->monitor, "SHUTDOWN", data);
+}
+
 static int run_to_end(struct vmm *v)
 {
 	struct sandbox_options options = sandbox_options(v);
@@ -516,9 +518,7 @@ static int run_to_end(struct vmm *v)
 	}
 	vcpu_group_resume(&v->cpus);
 	loop_run(v->loop);
-	monitor_event(v->monitor, "SHUTDOWN",
-		      v->status == 0 ? "{\"guest\": true, \"reason\": \"guest-shutdown\"}" :
-				       "{\"guest\": false, \"reason\": \"host-error\"}");
+	say_end(v);
 	return v->status;
 }
 

@@ -9,17 +9,11 @@
 #include "dev/char/chardev.h"
 #include "vmm/gsi.h"
 #include "vmm/janitor.h"
+#include "vmm/reset_guard.h"
 #include "vmm/vcpu.h"
 #include "vmm/vmm.h"
 
 struct monitor;
-
-/*
- * A guest that resets itself without end is broken, and would fill a host's
- * processor and logs: more than this many resets in the window are an error.
- */
-#define VMM_RESETS_MAX	      10u
-#define VMM_RESETS_WINDOW_NS (10 * 1000000000ll)
 
 #define VMM_ERROR_BYTES 512u
 
@@ -48,9 +42,9 @@ struct vmm {
 	struct vcpu *failed;
 
 	/* Only the loop's thread. */
-	ns_t resets_ns[VMM_RESETS_MAX]; /* a ring: when the last ones were */
-	unsigned reset_count;
-	int status;
+	struct reset_guard reset_guard;
+	int status; /* -1: not yet known */
+	const char *end_reason;
 	char error[VMM_ERROR_BYTES]; /* for stderr at the end; "": none */
 	char *report; /* of a crash; malloc'd or NULL */
 };
@@ -59,10 +53,7 @@ void vmm_pause(struct vmm *v);
 void vmm_resume(struct vmm *v);
 bool vmm_is_paused(struct vmm *v);
 void vmm_power_button(struct vmm *v);
-/* Reset the guest now. */
-void vmm_reset(struct vmm *v);
-/* End soon, with this exit status. The first status stands. */
-void vmm_end(struct vmm *v, int status);
-
-/* Whether a reset at `now_ns` is one too many; remembers it. For tests. */
-bool vmm_reset_is_storm(ns_t ring[VMM_RESETS_MAX], unsigned *count, ns_t now_ns);
+/* Reset the guest now; what a guest does to itself is guarded against storms. */
+void vmm_reset(struct vmm *v, bool by_guest);
+/* End soon, with this exit status; `reason` as QMP's SHUTDOWN has it. The first stands. */
+void vmm_end(struct vmm *v, int status, const char *reason);
