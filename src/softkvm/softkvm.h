@@ -33,3 +33,11 @@ int softkvm_close(int fd);
 void softkvm_kick(int vcpu_fd);
 /* Options for those who work on it ("stats", "trace=FILE", …), comma-separated; -EINVAL. */
 int softkvm_set_options(const char *options);
+
+/* --- for those who wrap system calls (the preload shim) ---------------------------------- */
+/* `newfd` (by dup and its kin) names what `fd` does. -EBADF: fd is not ours. */
+int softkvm_dup(int fd, int newfd);
+/* The descriptor was, or is about to be, closed by somebody else. -EBADF: not ours. */
+int softkvm_forget(int fd);
+/* As softkvm_kick() for the vCPU that the calling thread runs, if any. Async-signal-safe. */
+void softkvm_kick_self(void);

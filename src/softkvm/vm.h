@@ -63,6 +63,7 @@ struct vm {
 	} cap;
 	struct msr_filter *msr_filter; /* KVM_X86_SET_MSR_FILTER, NULL: none */
 	gpa_t tss_addr, identity_map_addr;
+	int ring_fd; /* the first vCPU's memfd: its last page is everybody's coalesced ring; -1 */
 	uint64_t nr_mmu_pages; /* KVM_SET_NR_MMU_PAGES: remembered only */
 };
 
