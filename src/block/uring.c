@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The io_uring engine: reads, writes and flushes that need no help. One ring
- * an image, with the image as its registered file. Whatever the kernel does
+ * an image. The image is no registered file of it: the kernel lets go of
+ * those some time after the process has died, and the image lock with them,
+ * so a guest that was killed could not be started again at once. Whatever the kernel does
  * only in part (short transfers at the end of the file) or not at all goes on
  * to the pool, which does it again from the start: requests are idempotent.
  */
@@ -96,10 +98,7 @@ int block_uring_new(struct block *b, struct block_uring **ret)
 		return r;
 	}
 	io_uring_ring_dontfork(&u->ring);
-	r = io_uring_register_files(&u->ring, &b->fd, 1);
-	if (!r) {
-		r = loop_watch_fd(b->loop, u->ring.ring_fd, EPOLLIN, ring_ready, u);
-	}
+	r = loop_watch_fd(b->loop, u->ring.ring_fd, EPOLLIN, ring_ready, u);
 	if (r < 0) {
 		io_uring_queue_exit(&u->ring);
 		free(u);
@@ -119,18 +118,19 @@ void block_uring_free(struct block_uring *u)
 	free(u);
 }
 
-static void prepare_rw(struct io_uring_sqe *sqe, const struct block_req *r)
+static void prepare_rw(struct io_uring_sqe *sqe, int fd, const struct block_req *r)
 {
 	bool single = r->iov_count == 1;
 
 	if (r->op == BLOCK_READ && single) {
-		io_uring_prep_read(sqe, 0, r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
+		io_uring_prep_read(sqe, fd, r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
 	} else if (r->op == BLOCK_READ) {
-		io_uring_prep_readv(sqe, 0, r->iov, r->iov_count, r->offset);
+		io_uring_prep_readv(sqe, fd, r->iov, r->iov_count, r->offset);
 	} else if (single) {
-		io_uring_prep_write(sqe, 0, r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
+		io_uring_prep_write(sqe, fd, r->iov->iov_base, (unsigned)r->iov->iov_len,
+				    r->offset);
 	} else {
-		io_uring_prep_writev(sqe, 0, r->iov, r->iov_count, r->offset);
+		io_uring_prep_writev(sqe, fd, r->iov, r->iov_count, r->offset);
 	}
 	if (r->op == BLOCK_WRITE && (r->flags & BLOCK_REQ_FUA)) {
 		sqe->rw_flags = RWF_DSYNC;
@@ -149,11 +149,10 @@ bool block_uring_submit(struct block_uring *u, struct block_req *r)
 		return false;
 	}
 	if (r->op == BLOCK_FLUSH) {
-		io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
+		io_uring_prep_fsync(sqe, u->block->fd, IORING_FSYNC_DATASYNC);
 	} else {
-		prepare_rw(sqe, r);
+		prepare_rw(sqe, u->block->fd, r);
 	}
-	sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, r);
 	u->queued++;
 	u->in_flight++;
