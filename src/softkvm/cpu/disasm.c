@@ -115,8 +115,9 @@ static void put_imm(struct text *t, const struct insn *in, const struct opnd_inf
 {
 	uint64_t v = in->op == OP_ENTER && nth ? in->imm2 : in->imm;
 	unsigned bytes = o->kind == OK_IMMS ? MAX(in->osz, size) : size;
+	uint64_t mask = bytes >= 8 ? UINT64_MAX : BIT64(bytes * 8) - 1;
 
-	put(t, "0x%" PRIx64, bytes >= 8 ? v : v & (BIT64(bytes * 8) - 1));
+	put(t, "0x%" PRIx64, v & mask);
 }
 
 static void put_operand(struct text *t, const struct insn *in, enum insn_mode mode, unsigned nth,
