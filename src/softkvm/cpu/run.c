@@ -14,8 +14,8 @@
  * (io.replay, see mmu/io.c) the first unit is exactly one instruction or delivery, nothing comes
  * before it, and the log is dropped behind it.
  *
- * The shadow of STI and MOV SS: if an interrupt waits, one instruction is run alone, and the next turn
- * takes it. If none waits, the shadow has no effect that anybody could see, and is dropped.
+ * The shadow of STI and MOV SS: if an interrupt waits (or user space waits to inject one), one
+ * instruction is run alone, and the next turn takes it. If none waits, the shadow has no effect that anybody could see, and is dropped.
  *
  * RF only suppresses instruction breakpoints, and these make the loop step; without them it is
  * cleared at once, as any instruction does.
@@ -298,7 +298,7 @@ static enum exec_result deliver(struct vcpu *cpu, bool *ret_held)
 		return EXEC_NEXT;
 	}
 	if (unlikely(cpu->ev.shadow != 0)) {
-		*ret_held = nmi_due(cpu) || irq_due(cpu);
+		*ret_held = nmi_due(cpu) || irq_due(cpu) || cpu->run->request_interrupt_window;
 		return EXEC_NEXT;
 	}
 	if (nmi_due(cpu) && nmi_take(cpu)) {
