@@ -87,10 +87,17 @@ static long expect(u64 pde, u64 pte, bool user, enum access a, u64 cr0, u64 cr4,
 	long err = (user ? ERR_U : 0) | (a == WRITE ? ERR_W : 0) |
 		   (a == EXEC && (nxe || cr4 & CR4_SMEP) ? ERR_I : 0);
 
-	if (!(pde & PTE_P) || !(pte & PTE_P)) {
+	/* level by level: missing, then reserved bits (NX is one without EFER.NXE) */
+	if (!(pde & PTE_P)) {
 		return err;
 	}
-	if (!nxe && ((pde | pte) & PTE_NX)) {
+	if (!nxe && (pde & PTE_NX)) {
+		return err | ERR_P | ERR_RSVD;
+	}
+	if (!(pte & PTE_P)) {
+		return err;
+	}
+	if (!nxe && (pte & PTE_NX)) {
 		return err | ERR_P | ERR_RSVD;
 	}
 	if (user ? !us : 0) {
