@@ -45,7 +45,8 @@ static void help(FILE *f)
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
 		fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].summary);
 	}
-	fprintf(f, "\n`lodge COMMAND --help` says more; `lodge --version` which version this is.\n");
+	fprintf(f,
+		"\n`lodge COMMAND --help` says more; `lodge --version` which version this is.\n");
 }
 
 int main(int argc, char **argv)

@@ -116,7 +116,8 @@ static bool opt_memory(struct parser *p, const char *value)
 	int shift;
 
 	if (!read_number(&at, &n) || (shift = unit_shift(at)) < 0) {
-		return fail(p, "--memory %s: not a size; give a number with K, M, G or T, like 512M",
+		return fail(p,
+			    "--memory %s: not a size; give a number with K, M, G or T, like 512M",
 			    value);
 	}
 	if (n > RUN_MEMORY_MAX >> shift) {
@@ -165,8 +166,9 @@ static bool disk_property(struct parser *p, const char *whole, const char *word,
 		return true;
 	}
 	if (len == 12 && memcmp(word, "format=qcow2", 12) == 0) {
-		return fail(p, "--disk %s: qcow2 images are not supported yet; convert it: "
-			       "qemu-img convert -O raw IN OUT",
+		return fail(p,
+			    "--disk %s: qcow2 images are not supported yet; convert it: "
+			    "qemu-img convert -O raw IN OUT",
 			    whole);
 	}
 	if (len >= 7 && memcmp(word, "format=", 7) == 0) {
@@ -216,15 +218,16 @@ static bool add_forward(struct parser *p, const char *whole, const char *word, s
 
 	if (!read_number(&at, &host) || *at++ != ':' || !read_number(&at, &guest) ||
 	    at != word + len || !host || host > 65535 || !guest || guest > 65535) {
-		return fail(p, "--net %s: '%.*s' is no forward; give two ports like forward=2222:22",
+		return fail(p,
+			    "--net %s: '%.*s' is no forward; give two ports like forward=2222:22",
 			    whole, (int)len, word);
 	}
 	if (n->forward_count == VMM_FORWARDS_MAX) {
 		return fail(p, "--net %s: too many forwards; at most %u are possible", whole,
 			    VMM_FORWARDS_MAX);
 	}
-	n->forwards[n->forward_count++] =
-		(struct netio_forward){ .host_port = (uint16_t)host, .guest_port = (uint16_t)guest };
+	n->forwards[n->forward_count++] = (struct netio_forward){ .host_port = (uint16_t)host,
+								  .guest_port = (uint16_t)guest };
 	return true;
 }
 
@@ -297,9 +300,9 @@ static bool opt_console(struct parser *p, const char *value)
 	if (!*value) {
 		return fail(p, "--console: an empty name; give stdio, pty or a file");
 	}
-	c->console = strcmp(value, "stdio") == 0 ? VMM_CONSOLE_STDIO :
-		     strcmp(value, "pty") == 0	 ? VMM_CONSOLE_PTY :
-						   VMM_CONSOLE_FILE;
+	c->console = strcmp(value, "stdio") == 0 ? VMM_CONSOLE_STDIO
+		     : strcmp(value, "pty") == 0 ? VMM_CONSOLE_PTY
+						 : VMM_CONSOLE_FILE;
 	c->console_path = c->console == VMM_CONSOLE_FILE ? value : NULL;
 	return true;
 }
@@ -342,20 +345,13 @@ static const struct {
 	bool has_value, repeats;
 	bool (*fn)(struct parser *p, const char *value);
 } options[] = {
-	{ "engine", true, false, opt_engine },
-	{ "cpus", true, false, opt_cpus },
-	{ "memory", true, false, opt_memory },
-	{ "kernel", true, false, opt_kernel },
-	{ "initrd", true, false, opt_initrd },
-	{ "cmdline", true, false, opt_cmdline },
-	{ "disk", true, true, opt_disk },
-	{ "net", true, true, opt_net },
-	{ "console", true, false, opt_console },
-	{ "monitor", true, false, opt_monitor },
-	{ "name", true, false, opt_name },
-	{ "debug-exit", false, false, opt_debug_exit },
-	{ "dry-run", false, false, opt_dry_run },
-	{ "no-sandbox", false, false, opt_no_sandbox },
+	{ "engine", true, false, opt_engine },    { "cpus", true, false, opt_cpus },
+	{ "memory", true, false, opt_memory },    { "kernel", true, false, opt_kernel },
+	{ "initrd", true, false, opt_initrd },    { "cmdline", true, false, opt_cmdline },
+	{ "disk", true, true, opt_disk },         { "net", true, true, opt_net },
+	{ "console", true, false, opt_console },  { "monitor", true, false, opt_monitor },
+	{ "name", true, false, opt_name },        { "debug-exit", false, false, opt_debug_exit },
+	{ "dry-run", false, false, opt_dry_run }, { "no-sandbox", false, false, opt_no_sandbox },
 };
 #define OPTION_COUNT ARRAY_SIZE(options)
 

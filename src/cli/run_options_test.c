@@ -71,7 +71,7 @@ static void test_memory_sizes(struct test *t)
 		const char *line;
 		uint64_t want;
 	} rows[] = {
-		{ "--kernel|k|--memory|64", MIB(64) },	   { "--kernel|k|--memory|64m", MIB(64) },
+		{ "--kernel|k|--memory|64", MIB(64) },     { "--kernel|k|--memory|64m", MIB(64) },
 		{ "--kernel|k|--memory|65536K", MIB(64) }, { "--kernel|k|--memory|2GiB", GIB(2) },
 		{ "--kernel|k|--memory|1T", GIB(1024) },   { "--kernel|k|--memory|16MB", MIB(16) },
 	};
@@ -98,7 +98,8 @@ static void test_errors(struct test *t)
 	static const struct {
 		const char *line, *want;
 	} rows[] = {
-		{ "", "--kernel: is missing; give a kernel to start (firmware is not supported yet)" },
+		{ "",
+		  "--kernel: is missing; give a kernel to start (firmware is not supported yet)" },
 		{ "--cpus", "--cpus: its value is missing; see: lodge run --help" },
 		{ "--cpu|2", "--cpu: there is no such option; see: lodge run --help" },
 		{ "k", "k: there is no such option; see: lodge run --help" },
@@ -106,8 +107,7 @@ static void test_errors(struct test *t)
 		{ "--=", "--=: there is no such option; see: lodge run --help" },
 		{ "--dry-run=1", "--dry-run: takes no value; give it alone" },
 		{ "--cpus|1|--cpus|1", "--cpus: is given twice; give it once" },
-		{ "--engine|tcg",
-		  "--engine tcg: there is no such engine; give auto, kvm or soft" },
+		{ "--engine|tcg", "--engine tcg: there is no such engine; give auto, kvm or soft" },
 		{ "--cpus|0", "--cpus 0: not a number of processors; give 1 to 255" },
 		{ "--cpus|256", "--cpus 256: not a number of processors; give 1 to 255" },
 		{ "--cpus|2x", "--cpus 2x: not a number of processors; give 1 to 255" },
@@ -126,8 +126,7 @@ static void test_errors(struct test *t)
 		  "--memory 18446744073709551615T: too large; give at most 4096G" },
 		{ "--memory|20000001K", "--memory 20000001K: not a multiple of 1M" },
 		{ "--kernel|", "--kernel: an empty name; give the kernel's file" },
-		{ "--initrd=",
-		  "--initrd: an empty name; give the file, or leave the option out" },
+		{ "--initrd=", "--initrd: an empty name; give the file, or leave the option out" },
 		{ "--disk|,readonly", "--disk ,readonly: the file's name is missing; "
 				      "give FILE[,format=raw|qcow2][,readonly]" },
 		{ "--disk|a,format=qcow2", "--disk a,format=qcow2: qcow2 images are not supported "
@@ -136,7 +135,8 @@ static void test_errors(struct test *t)
 		  "--disk a,format=vmdk: unknown format 'vmdk'; give raw or qcow2" },
 		{ "--disk|a,ro", "--disk a,ro: unknown property 'ro'; give format=raw|qcow2 or "
 				 "readonly" },
-		{ "--disk|a,", "--disk a,: unknown property ''; give format=raw|qcow2 or readonly" },
+		{ "--disk|a,",
+		  "--disk a,: unknown property ''; give format=raw|qcow2 or readonly" },
 		{ "--net|bridge",
 		  "--net bridge: there is no such network; give user, tap=IF or none" },
 		{ "--net|user,foo",

@@ -220,8 +220,8 @@ int kvm_open(enum kvm_engine want, char *reason, size_t reason_size, struct kvm 
 	int r = install_kick_handler();
 
 	if (r == 0) {
-		r = want == KVM_ENGINE_AUTO ? open_auto(line, sizeof(line), ret) :
-					      open_asked(want, line, sizeof(line), ret);
+		r = want == KVM_ENGINE_AUTO ? open_auto(line, sizeof(line), ret)
+					    : open_asked(want, line, sizeof(line), ret);
 	}
 	if (r == -ENOMEM) {
 		snprintf(line, sizeof(line), "out of memory");

@@ -70,8 +70,13 @@ static void test_cache_round_trip(struct test *t)
 static void test_damaged_cache_is_refused(struct test *t)
 {
 	static const char *const damaged[] = {
-		"", "lodge-kvm-speed-1", "lodge-kvm-speed-1 boot", "lodge-kvm-speed-1 boot 12",
-		"lodge-kvm-speed-1 boot 12x\n", "lodge-kvm-speed-9 boot 12\n", "\n\n\n",
+		"",
+		"lodge-kvm-speed-1",
+		"lodge-kvm-speed-1 boot",
+		"lodge-kvm-speed-1 boot 12",
+		"lodge-kvm-speed-1 boot 12x\n",
+		"lodge-kvm-speed-9 boot 12\n",
+		"\n\n\n",
 	};
 	uint64_t speed = 0;
 
@@ -144,9 +149,9 @@ static void fake_close(int fd)
 	fake_opened--;
 }
 
-static const struct kvm_provider fake = {
-	.open = fake_open, .ioctl = fake_ioctl, .close = fake_close
-};
+static const struct kvm_provider fake = { .open = fake_open,
+					  .ioctl = fake_ioctl,
+					  .close = fake_close };
 
 static void test_refuses_what_lacks_abilities(struct test *t)
 {

@@ -29,28 +29,28 @@
 #define GUEST_CODE     0x8000
 #define LOOP_INSNS     17
 #define LOOP_COUNT     20000 /* a third of a million instructions: 1 ms on real hardware */
-#define RUNS	       3
+#define RUNS           3
 #define MSR_GS_BASE_NO 0xc0000101u
 
 static const uint8_t guest_code[] = {
-	0x0f, 0x20, 0xc0,	/* 1: mov %cr0,%rax */
-	0x48, 0x01, 0xc3,	/* add %rax,%rbx */
-	0x0f, 0x20, 0xd2,	/* mov %cr2,%rdx (CR4 would exit on AMD) */
-	0x48, 0x31, 0xd3,	/* xor %rdx,%rbx */
-	0x0f, 0x32,		/* rdmsr (ECX: GS base) */
+	0x0f, 0x20, 0xc0,       /* 1: mov %cr0,%rax */
+	0x48, 0x01, 0xc3,       /* add %rax,%rbx */
+	0x0f, 0x20, 0xd2,       /* mov %cr2,%rdx (CR4 would exit on AMD) */
+	0x48, 0x31, 0xd3,       /* xor %rdx,%rbx */
+	0x0f, 0x32,             /* rdmsr (ECX: GS base) */
 	0x48, 0x8d, 0x1c, 0x43, /* lea (%rbx,%rax,2),%rbx */
-	0x0f, 0x01, 0xf8,	/* swapgs */
+	0x0f, 0x01, 0xf8,       /* swapgs */
 	0x48, 0xc1, 0xcb, 0x07, /* ror $7,%rbx */
-	0x0f, 0x01, 0xf8,	/* swapgs */
+	0x0f, 0x01, 0xf8,       /* swapgs */
 	0x48, 0x0f, 0xaf, 0xd3, /* imul %rbx,%rdx */
-	0x49, 0x89, 0x10,	/* mov %rdx,(%r8) */
-	0x49, 0x03, 0x18,	/* add (%r8),%rbx */
-	0x9c,			/* pushf */
-	0x9d,			/* popf */
-	0x48, 0xff, 0xc7,	/* inc %rdi */
-	0x48, 0x39, 0xf7,	/* cmp %rsi,%rdi */
-	0x72, 0xd0,		/* jb 1b */
-	0xe6, 0x80,		/* out %al,$0x80 */
+	0x49, 0x89, 0x10,       /* mov %rdx,(%r8) */
+	0x49, 0x03, 0x18,       /* add (%r8),%rbx */
+	0x9c,                   /* pushf */
+	0x9d,                   /* popf */
+	0x48, 0xff, 0xc7,       /* inc %rdi */
+	0x48, 0x39, 0xf7,       /* cmp %rsi,%rdi */
+	0x72, 0xd0,             /* jb 1b */
+	0xe6, 0x80,             /* out %al,$0x80 */
 };
 
 struct guest {
@@ -72,8 +72,8 @@ static void guest_done(struct guest *g)
 
 static int fill_ram(struct guest *g)
 {
-	void *ram = mmap(NULL, GUEST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			 -1, 0);
+	void *ram =
+		mmap(NULL, GUEST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (ram == MAP_FAILED) {
 		return -errno;
@@ -131,12 +131,22 @@ static int set_cpuid(struct guest *g)
 
 static int set_registers(struct guest *g)
 {
-	struct kvm_segment code = { .limit = 0xffffffff, .selector = 8, .type = 11, .present = 1,
-				    .s = 1, .l = 1, .g = 1 };
-	struct kvm_segment data = { .limit = 0xffffffff, .selector = 16, .type = 3, .present = 1,
-				    .s = 1, .db = 1, .g = 1 };
-	struct kvm_regs regs = { .rip = GUEST_CODE, .rsp = GUEST_STACK, .rflags = 2,
-				 .rsi = LOOP_COUNT, .r8 = GUEST_SCRATCH, .rcx = MSR_GS_BASE_NO };
+	struct kvm_segment code = {
+		.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1
+	};
+	struct kvm_segment data = { .limit = 0xffffffff,
+				    .selector = 16,
+				    .type = 3,
+				    .present = 1,
+				    .s = 1,
+				    .db = 1,
+				    .g = 1 };
+	struct kvm_regs regs = { .rip = GUEST_CODE,
+				 .rsp = GUEST_STACK,
+				 .rflags = 2,
+				 .rsi = LOOP_COUNT,
+				 .r8 = GUEST_SCRATCH,
+				 .rcx = MSR_GS_BASE_NO };
 	struct kvm_sregs s;
 	int r = kvm_ioctl(g->kvm, g->vcpu_fd, KVM_GET_SREGS, &s);
 
@@ -147,7 +157,7 @@ static int set_registers(struct guest *g)
 	s.ds = s.es = s.fs = s.gs = s.ss = data;
 	s.cr0 = 0x80000011; /* PG, ET, PE */
 	s.cr3 = GUEST_PML4;
-	s.cr4 = 0x20;	/* PAE */
+	s.cr4 = 0x20;   /* PAE */
 	s.efer = 0x500; /* LME, LMA */
 	r = kvm_ioctl(g->kvm, g->vcpu_fd, KVM_SET_SREGS, &s);
 	return r < 0 ? r : kvm_ioctl(g->kvm, g->vcpu_fd, KVM_SET_REGS, &regs);

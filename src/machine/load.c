@@ -28,8 +28,7 @@ int load_fail(struct load_error *e, int err, const char *fmt, ...)
 /* --- files ------------------------------------------------------------------ */
 
 /* `what`: "kernel" or "initrd", for messages. */
-static int open_file(const char *what, const char *path, struct load_file *f,
-		     struct load_error *e)
+static int open_file(const char *what, const char *path, struct load_file *f, struct load_error *e)
 {
 	struct stat st;
 
@@ -77,8 +76,8 @@ int load_pread(const struct load_file *f, uint64_t offset, void *buf, size_t len
 			continue;
 		}
 		if (n < 0) {
-			return load_fail(e, errno, "%s %s: cannot be read: %s", f->what,
-					 f->name, strerror(errno));
+			return load_fail(e, errno, "%s %s: cannot be read: %s", f->what, f->name,
+					 strerror(errno));
 		}
 		if (n == 0) {
 			return load_fail(e, ENOEXEC,
@@ -196,8 +195,7 @@ int load_fail_memory(const struct load *l, const struct load_params *p, uint64_t
 	uint64_t need = kernel_end;
 
 	for (unsigned i = 0; i < l->initrd_count; i++) {
-		if (__builtin_add_overflow(need, ALIGN_UP(l->initrds[i].size_bytes, 4096),
-					   &need)) {
+		if (__builtin_add_overflow(need, ALIGN_UP(l->initrds[i].size_bytes, 4096), &need)) {
 			need = UINT64_MAX >> 1;
 		}
 	}
@@ -266,7 +264,8 @@ int load_place_initrd(struct load *l, struct mem *m, const struct load_params *p
 static bool put_gdt(struct mem *m, bool long_mode)
 {
 	uint64_t gdt[] = {
-		0, 0,
+		0,
+		0,
 		[GDT_CODE / 8] = long_mode ? 0x00af9b000000ffffull : 0x00cf9b000000ffffull,
 		[GDT_DATA / 8] = 0x00cf93000000ffffull,
 		[GDT_TASK / 8] = 0x00008b0000000067ull,
@@ -309,7 +308,7 @@ int load_start_common(struct load *l, struct mem *m, struct machine_start *ret, 
 		.rflags = 2,
 		.cr0 = long_mode ? 0x80000011 : 0x11, /* PG, ET, PE */
 		.cr3 = long_mode ? LOW_TABLES : 0,
-		.cr4 = long_mode ? 0x20 : 0,	 /* PAE */
+		.cr4 = long_mode ? 0x20 : 0,   /* PAE */
 		.efer = long_mode ? 0x500 : 0, /* LMA, LME */
 		.gdt_base = LOW_GDT,
 		.gdt_limit = GDT_TASK + 7,
@@ -328,8 +327,8 @@ static int detect(struct load *l, struct load_error *e)
 	size_t len = MIN(l->kernel.size_bytes, LOAD_HEAD_BYTES);
 	uint8_t *head = malloc(len);
 	struct elf_image *img = calloc(1, sizeof(*img));
-	int r = head && img ? load_pread(&l->kernel, 0, head, len, e) :
-			      load_fail(e, ENOMEM, "kernel %s: out of memory", l->kernel.name);
+	int r = head && img ? load_pread(&l->kernel, 0, head, len, e)
+			    : load_fail(e, ENOMEM, "kernel %s: out of memory", l->kernel.name);
 
 	if (r == 0 && load_bzimage_is(head, len)) {
 		l->kind = MACHINE_KERNEL_BZIMAGE;

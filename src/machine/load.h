@@ -40,8 +40,8 @@ struct load_range {
 
 struct load_params {
 	const struct load_range *map; /* sorted by base, no overlaps */
-	unsigned map_count;	      /* 1 … LOAD_RANGES_MAX */
-	gpa_t rsdp;		      /* 0: the kernel searches for it */
+	unsigned map_count;           /* 1 … LOAD_RANGES_MAX */
+	gpa_t rsdp;                   /* 0: the kernel searches for it */
 };
 
 struct load;

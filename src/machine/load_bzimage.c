@@ -43,15 +43,15 @@ enum {
 };
 
 #define E820_ENTRY_BYTES     20u
-#define BOOT_FLAG	     0xaa55
-#define MAGIC_HDRS	     0x53726448u /* "HdrS" */
-#define VERSION_MIN	     0x020c
-#define XLF_KERNEL_64	     BIT(0)
-#define XLF_ABOVE_4G	     BIT(1)
-#define VID_MODE_NORMAL	     0xffff
+#define BOOT_FLAG            0xaa55
+#define MAGIC_HDRS           0x53726448u /* "HdrS" */
+#define VERSION_MIN          0x020c
+#define XLF_KERNEL_64        BIT(0)
+#define XLF_ABOVE_4G         BIT(1)
+#define VID_MODE_NORMAL      0xffff
 #define LOADER_UNDEFINED     0xff
-#define ENTRY_64	     0x200
-#define SECTOR		     512u
+#define ENTRY_64             0x200
+#define SECTOR               512u
 #define DEFAULT_INITRD_LIMIT 0x37ffffffu
 
 static_assert(ZERO_E820 + LOAD_RANGES_MAX * E820_ENTRY_BYTES <= ZERO_BYTES,
@@ -76,10 +76,11 @@ static int check_header(const struct load_file *f, const uint8_t *raw, struct lo
 	unsigned version = load_le16(raw + HDR_VERSION);
 
 	if (version < VERSION_MIN) {
-		return load_fail(e, ENOEXEC,
-				 "kernel %s: its boot protocol %u.%02u is too old (2.12 is wanted); "
-				 "give a kernel of Linux 3.8 or later",
-				 f->name, version >> 8, version & 0xff);
+		return load_fail(
+			e, ENOEXEC,
+			"kernel %s: its boot protocol %u.%02u is too old (2.12 is wanted); "
+			"give a kernel of Linux 3.8 or later",
+			f->name, version >> 8, version & 0xff);
 	}
 	if (!(load_le16(raw + HDR_XLOADFLAGS) & XLF_KERNEL_64)) {
 		return load_fail(e, ENOEXEC,
@@ -180,8 +181,7 @@ static int put_zero_page(struct load *l, struct mem *m, const struct load_params
 {
 	uint8_t zero[ZERO_BYTES] = { 0 };
 
-	memcpy(zero + HDR_SETUP_SECTS, h->raw + HDR_SETUP_SECTS,
-	       sizeof(h->raw) - HDR_SETUP_SECTS);
+	memcpy(zero + HDR_SETUP_SECTS, h->raw + HDR_SETUP_SECTS, sizeof(h->raw) - HDR_SETUP_SECTS);
 	store_le64(zero + ZERO_RSDP, p->rsdp);
 	store_le16(zero + HDR_VID_MODE, VID_MODE_NORMAL);
 	zero[HDR_TYPE_OF_LOADER] = LOADER_UNDEFINED;

@@ -9,9 +9,9 @@
 #include "machine/load_int.h"
 
 /* Kernels have a handful; the note's segment is in the first ones. */
-#define HEADERS_MAX   128u
-#define NOTES_MAX     KIB(64)
-#define NOTE_PVH      18 /* XEN_ELFNOTE_PHYS32_ENTRY */
+#define HEADERS_MAX 128u
+#define NOTES_MAX   KIB(64)
+#define NOTE_PVH    18 /* XEN_ELFNOTE_PHYS32_ENTRY */
 
 bool elf_is(const uint8_t *head, size_t len)
 {
@@ -133,8 +133,8 @@ static void scan_notes(const uint8_t *notes, uint64_t len, uint64_t align, struc
 		if (type == NOTE_PVH && name_len == 4 && memcmp(notes + name, "Xen", 4) == 0 &&
 		    (desc_len == 4 || desc_len == 8)) {
 			img->has_pvh = true;
-			img->pvh_entry = desc_len == 8 ? load_le64(notes + desc) :
-							 load_le32(notes + desc);
+			img->pvh_entry =
+				desc_len == 8 ? load_le64(notes + desc) : load_le32(notes + desc);
 			return;
 		}
 		at = ALIGN_UP(desc + desc_len, align);
@@ -202,9 +202,10 @@ int elf_place(struct load *l, const struct elf_image *img, struct mem *m,
 		}
 	}
 	if (lowest >= LOAD_LOW_START && lowest < LOAD_LOW_END) {
-		return load_fail(e, ENOEXEC,
-				 "kernel %s: wants to lie at 0x%llx, where the start information is",
-				 l->kernel.name, (unsigned long long)lowest);
+		return load_fail(
+			e, ENOEXEC,
+			"kernel %s: wants to lie at 0x%llx, where the start information is",
+			l->kernel.name, (unsigned long long)lowest);
 	}
 	for (unsigned i = 0; i < img->load_count; i++) {
 		if (!load_is_free(p, img->loads[i].paddr, img->loads[i].mem_bytes)) {
@@ -218,8 +219,8 @@ int elf_place(struct load *l, const struct elf_image *img, struct mem *m,
 		const struct elf_segment *s = &img->loads[i];
 
 		r = load_copy(&l->kernel, s->offset, m, s->paddr, s->file_bytes, e);
-		if (r == 0 && !load_put(m, s->paddr + s->file_bytes, NULL,
-					s->mem_bytes - s->file_bytes)) {
+		if (r == 0 &&
+		    !load_put(m, s->paddr + s->file_bytes, NULL, s->mem_bytes - s->file_bytes)) {
 			r = load_fail(e, EFAULT, "kernel %s: no RAM at 0x%llx", l->kernel.name,
 				      (unsigned long long)s->paddr);
 		}

@@ -15,15 +15,15 @@
 
 #include "machine/load.h"
 
-#define LOW_GDT	      0x1000ull
-#define LOW_INFO      0x2000ull
-#define LOW_MAP	      0x3000ull
-#define LOW_MAP_BYTES 0x2000ull
-#define LOW_MODS      0x5000ull
+#define LOW_GDT        0x1000ull
+#define LOW_INFO       0x2000ull
+#define LOW_MAP        0x3000ull
+#define LOW_MAP_BYTES  0x2000ull
+#define LOW_MODS       0x5000ull
 #define LOW_MODS_BYTES 0x3000ull
-#define LOW_TABLES    0x8000ull
-#define LOW_STACK_TOP 0x10000ull
-#define LOW_CMDLINE   0x20000ull
+#define LOW_TABLES     0x8000ull
+#define LOW_STACK_TOP  0x10000ull
+#define LOW_CMDLINE    0x20000ull
 
 #define GDT_CODE 0x10
 #define GDT_DATA 0x18
@@ -124,7 +124,7 @@ int load_multiboot_is(const uint8_t *head, size_t len);
 
 int load_bzimage(struct load *l, struct mem *m, const struct load_params *p,
 		 struct machine_start *ret, struct load_error *e);
-int load_pvh(struct load *l, struct mem *m, const struct load_params *p,
-	     struct machine_start *ret, struct load_error *e);
+int load_pvh(struct load *l, struct mem *m, const struct load_params *p, struct machine_start *ret,
+	     struct load_error *e);
 int load_multiboot(struct load *l, struct mem *m, const struct load_params *p,
 		   struct machine_start *ret, struct load_error *e);

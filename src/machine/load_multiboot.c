@@ -13,13 +13,13 @@
 
 #include "machine/load_int.h"
 
-#define HEADER_MAGIC	  0x1badb002u
-#define HEADER_BYTES	  12u
+#define HEADER_MAGIC      0x1badb002u
+#define HEADER_BYTES      12u
 #define HEADER_FULL_BYTES 32u
-#define BOOT_MAGIC	  0x2badb002u
+#define BOOT_MAGIC        0x2badb002u
 /* Flags of the header: bits 0-15 must be understood by the loader. */
-#define FLAG_UNKNOWN	  0xfff8u /* 0: align modules, 1: memory, 2: video (given: none) */
-#define FLAG_ADDRESSES	  BIT(16)
+#define FLAG_UNKNOWN   0xfff8u /* 0: align modules, 1: memory, 2: video (given: none) */
+#define FLAG_ADDRESSES BIT(16)
 
 /* Which fields of the information are valid. */
 enum {
@@ -49,11 +49,11 @@ struct module {
 };
 
 /* In LOW_MODS: the modules, then the loader's name, then the modules' names. */
-#define LOADER_NAME	  "Lodge"
-#define MODULES_BYTES	  (LOAD_MODULES_MAX * sizeof(struct module))
-#define LOADER_NAME_AT	  (LOW_MODS + MODULES_BYTES)
-#define NAMES_AT	  (LOADER_NAME_AT + sizeof(LOADER_NAME))
-#define NAMES_END	  (LOW_MODS + LOW_MODS_BYTES)
+#define LOADER_NAME    "Lodge"
+#define MODULES_BYTES  (LOAD_MODULES_MAX * sizeof(struct module))
+#define LOADER_NAME_AT (LOW_MODS + MODULES_BYTES)
+#define NAMES_AT       (LOADER_NAME_AT + sizeof(LOADER_NAME))
+#define NAMES_END      (LOW_MODS + LOW_MODS_BYTES)
 static_assert(NAMES_AT < NAMES_END, "modules and names have room");
 
 struct header {
@@ -117,8 +117,8 @@ static int read_header(const struct load_file *f, struct header *ret, struct loa
 }
 
 /* The header's addresses as one segment of an image. */
-static int from_addresses(const struct load_file *f, const struct header *h,
-			  struct elf_image *ret, struct load_error *e)
+static int from_addresses(const struct load_file *f, const struct header *h, struct elf_image *ret,
+			  struct load_error *e)
 {
 	uint64_t offset, bytes;
 
@@ -141,10 +141,9 @@ static int from_addresses(const struct load_file *f, const struct header *h,
 	memset(ret, 0, sizeof(*ret));
 	ret->entry = h->entry;
 	ret->load_count = 1;
-	ret->loads[0] = (struct elf_segment){ .offset = offset,
-					      .paddr = h->load_addr,
-					      .file_bytes = bytes,
-					      .mem_bytes = bytes };
+	ret->loads[0] = (struct elf_segment){
+		.offset = offset, .paddr = h->load_addr, .file_bytes = bytes, .mem_bytes = bytes
+	};
 	if (h->bss_end > h->load_addr + bytes) {
 		ret->loads[0].mem_bytes = h->bss_end - h->load_addr;
 	}
@@ -297,8 +296,8 @@ int load_multiboot(struct load *l, struct mem *m, const struct load_params *p,
 	}
 	r = read_header(&l->kernel, &h, e);
 	if (r == 0) {
-		r = h.flags & FLAG_ADDRESSES ? from_addresses(&l->kernel, &h, img, e) :
-					       elf_parse(&l->kernel, img, e);
+		r = h.flags & FLAG_ADDRESSES ? from_addresses(&l->kernel, &h, img, e)
+					     : elf_parse(&l->kernel, img, e);
 	}
 	if (r == 0) {
 		r = place(l, img, m, p, ret, e);

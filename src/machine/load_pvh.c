@@ -87,8 +87,8 @@ static int place(struct load *l, const struct elf_image *img, struct mem *m,
 	return r;
 }
 
-int load_pvh(struct load *l, struct mem *m, const struct load_params *p,
-	     struct machine_start *ret, struct load_error *e)
+int load_pvh(struct load *l, struct mem *m, const struct load_params *p, struct machine_start *ret,
+	     struct load_error *e)
 {
 	struct elf_image *img = calloc(1, sizeof(*img));
 	int r;

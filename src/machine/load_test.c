@@ -77,8 +77,9 @@ static int open_and_place(struct fixture *x, const char *initrd, const char *cmd
 {
 	int r = open_it(x, initrd, cmdline);
 
-	return r < 0 ? r : load_place(x->load, x->mem, &x->params, &x->start, x->error,
-				      sizeof(x->error));
+	return r < 0 ? r
+		     : load_place(x->load, x->mem, &x->params, &x->start, x->error,
+				  sizeof(x->error));
 }
 
 static uint64_t peek(struct fixture *x, gpa_t gpa, unsigned size)
@@ -360,14 +361,14 @@ static void test_elf_broken(struct test *t)
 	struct fixture x;
 
 	CHECK(t, setup(&x));
-#define BREAK(change, err, says, hint)                                                             \
-	do {                                                                                       \
-		make_elf64(&image);                                                                \
-		change;                                                                            \
-		put_file(x.kernel, &image, sizeof(image));                                         \
-		CHECK_EQ(t, open_and_place(&x, NULL, NULL), -(err));                               \
-		CHECK(t, error_has(&x, says, hint));                                               \
-		CHECK(t, error_has(&x, "kernel", x.kernel));                                       \
+#define BREAK(change, err, says, hint)                               \
+	do {                                                         \
+		make_elf64(&image);                                  \
+		change;                                              \
+		put_file(x.kernel, &image, sizeof(image));           \
+		CHECK_EQ(t, open_and_place(&x, NULL, NULL), -(err)); \
+		CHECK(t, error_has(&x, says, hint));                 \
+		CHECK(t, error_has(&x, "kernel", x.kernel));         \
 	} while (0)
 	BREAK(image.eh.e_machine = EM_AARCH64, ENOEXEC, "another processor", "x86-64");
 	BREAK(image.eh.e_ident[EI_CLASS] = 7, ENOEXEC, "broken ELF", "identification");
@@ -465,14 +466,14 @@ static void test_multiboot_broken(struct test *t)
 	struct fixture x;
 
 	CHECK(t, setup(&x));
-#define BREAK(change, err, says)                                                                   \
-	do {                                                                                       \
-		make_multiboot(&image);                                                            \
-		change;                                                                            \
-		image.sum = -(image.magic + image.flags);                                          \
-		put_file(x.kernel, &image, sizeof(image));                                         \
-		CHECK_EQ(t, open_and_place(&x, NULL, NULL), -(err));                               \
-		CHECK(t, error_has(&x, says, x.kernel));                                           \
+#define BREAK(change, err, says)                                     \
+	do {                                                         \
+		make_multiboot(&image);                              \
+		change;                                              \
+		image.sum = -(image.magic + image.flags);            \
+		put_file(x.kernel, &image, sizeof(image));           \
+		CHECK_EQ(t, open_and_place(&x, NULL, NULL), -(err)); \
+		CHECK(t, error_has(&x, says, x.kernel));             \
 	} while (0)
 	BREAK(image.magic++, ENOEXEC, "is not a kernel");
 	BREAK(image.flags |= 0x100, ENOTSUP, "0x100");

@@ -149,7 +149,9 @@ static int add_slot(struct mem *m, const struct mem_region *r, unsigned file)
 
 int mem_add(struct mem *m, gpa_t gpa, uint64_t size_bytes, unsigned flags, const char *name)
 {
-	struct mem_region r = { .gpa = gpa, .size_bytes = size_bytes, .flags = flags, .name = name };
+	struct mem_region r = {
+		.gpa = gpa, .size_bytes = size_bytes, .flags = flags, .name = name
+	};
 	AUTO_FD fd = -1;
 	int err = check_place(m, gpa, size_bytes);
 
@@ -175,11 +177,9 @@ int mem_add(struct mem *m, gpa_t gpa, uint64_t size_bytes, unsigned flags, const
 int mem_add_alias(struct mem *m, gpa_t gpa, uint64_t size_bytes, unsigned flags, const char *name,
 		  const struct mem_region *of, uint64_t offset)
 {
-	struct mem_region r = { .gpa = gpa,
-				.size_bytes = size_bytes,
-				.flags = flags,
-				.name = name,
-				.fd = of->fd };
+	struct mem_region r = {
+		.gpa = gpa, .size_bytes = size_bytes, .flags = flags, .name = name, .fd = of->fd
+	};
 	unsigned file = container_of(of, struct slot, region)->file;
 	struct file *f = &m->files[file];
 	uint64_t end;
@@ -402,8 +402,8 @@ void mem_dirty_take(struct mem *m, unsigned index, uint64_t *bitmap)
 	words = ALIGN_UP(s->region.size_bytes / PAGE_BYTES, 64) / 64;
 	for (uint64_t w = 0; w < words; w++) {
 		if (atomic_load_explicit(&s->dirty[w], memory_order_relaxed)) {
-			bitmap[w] |= atomic_exchange_explicit(&s->dirty[w], 0,
-							      memory_order_acquire);
+			bitmap[w] |=
+				atomic_exchange_explicit(&s->dirty[w], 0, memory_order_acquire);
 		}
 	}
 }

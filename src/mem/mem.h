@@ -14,7 +14,8 @@
 struct mem;
 
 enum mem_flags {
-	MEM_READONLY = BIT(0), /* ROM: the guest and mem_write() may not write; loaders use mem_host() */
+	/* ROM: the guest and mem_write() may not write; loaders use mem_host(). */
+	MEM_READONLY = BIT(0),
 };
 
 struct mem_region {

@@ -11,32 +11,26 @@ static_assert(offsetof(struct cpuid_table, entries) == offsetof(struct kvm_cpuid
 /* The rate of KVM's local APIC timer. */
 #define APIC_BUS_KHZ 1000000u
 
-#define LEAF_1_ECX_MONITOR	 BIT(3)
-#define LEAF_1_ECX_VMX		 BIT(5)
-#define LEAF_1_ECX_TSC_DEADLINE	 BIT(24)
-#define LEAF_1_ECX_HYPERVISOR	 BIT(31)
-#define LEAF_1_EDX_HTT		 BIT(28)
-#define EXT_1_ECX_CMP_LEGACY	 BIT(1)
-#define EXT_1_ECX_SVM		 BIT(2)
-#define EXT_1_ECX_PERFCTR_CORE	 BIT(23)
-#define EXT_1_ECX_PERFCTR_NB	 BIT(24)
-#define EXT_1_ECX_PERFCTR_LLC	 BIT(28)
+#define LEAF_1_ECX_MONITOR      BIT(3)
+#define LEAF_1_ECX_VMX          BIT(5)
+#define LEAF_1_ECX_TSC_DEADLINE BIT(24)
+#define LEAF_1_ECX_HYPERVISOR   BIT(31)
+#define LEAF_1_EDX_HTT          BIT(28)
+#define EXT_1_ECX_CMP_LEGACY    BIT(1)
+#define EXT_1_ECX_SVM           BIT(2)
+#define EXT_1_ECX_PERFCTR_CORE  BIT(23)
+#define EXT_1_ECX_PERFCTR_NB    BIT(24)
+#define EXT_1_ECX_PERFCTR_LLC   BIT(28)
 
-#define LEAF_KVM	 0x40000000u
-#define LEAF_KVM_TIMING	 0x40000010u
-#define LEAF_EXT_1	 0x80000001u
-#define LEAF_EXT_8	 0x80000008u
-#define LEAF_AMD_SVM	 0x8000000au
-#define LEAF_AMD_CACHE	 0x8000001du
-#define LEAF_AMD_TOPO	 0x8000001eu
+#define LEAF_KVM         0x40000000u
+#define LEAF_KVM_TIMING  0x40000010u
+#define LEAF_EXT_1       0x80000001u
+#define LEAF_NAME        0x80000002u
+#define LEAF_EXT_8       0x80000008u
+#define LEAF_AMD_SVM     0x8000000au
+#define LEAF_AMD_CACHE   0x8000001du
+#define LEAF_AMD_TOPO    0x8000001eu
 #define LEAF_AMD_PERFMON 0x80000022u
-
-int cpuid_read_supported(struct kvm *k, struct cpuid_table *ret)
-{
-	memset(ret, 0, sizeof(*ret));
-	ret->head.nent = CPUID_ENTRIES_MAX;
-	return kvm_sys_ioctl(k, KVM_GET_SUPPORTED_CPUID, &ret->head);
-}
 
 struct kvm_cpuid_entry2 *cpuid_find(struct cpuid_table *t, uint32_t function, uint32_t index)
 {
@@ -70,6 +64,39 @@ static void add(struct cpuid_table *t, struct kvm_cpuid_entry2 e)
 	if (t->head.nent < CPUID_ENTRIES_MAX) {
 		t->entries[t->head.nent++] = e;
 	}
+}
+
+/* The kernel's KVM leaves the processor's name to us: it is the host's. */
+static void fill_name(struct cpuid_table *t)
+{
+	for (uint32_t leaf = LEAF_NAME; leaf < LEAF_NAME + 3; leaf++) {
+		struct kvm_cpuid_entry2 *e = cpuid_find(t, leaf, 0), name = { .function = leaf };
+
+		if (e && (e->eax | e->ebx | e->ecx | e->edx)) {
+			continue;
+		}
+		__asm__ volatile("cpuid"
+				 : "=a"(name.eax), "=b"(name.ebx), "=c"(name.ecx), "=d"(name.edx)
+				 : "a"(leaf), "c"(0));
+		if (e) {
+			*e = name;
+		} else {
+			add(t, name);
+		}
+	}
+}
+
+int cpuid_read_supported(struct kvm *k, struct cpuid_table *ret)
+{
+	int r;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->head.nent = CPUID_ENTRIES_MAX;
+	r = kvm_sys_ioctl(k, KVM_GET_SUPPORTED_CPUID, &ret->head);
+	if (r >= 0) {
+		fill_name(ret);
+	}
+	return r;
 }
 
 /* Bits that number n things. */
@@ -165,7 +192,7 @@ static void adapt_amd(struct cpuid_table *t, const struct cpuid_place *p)
 	if (e) {
 		e->eax = p->apic_id;
 		e->ebx = p->apic_id & 0xff; /* core; one thread each */
-		e->ecx = 0;		    /* one node */
+		e->ecx = 0;                 /* one node */
 	}
 	drop(t, LEAF_AMD_SVM);
 }

@@ -19,9 +19,9 @@ struct cpuid_table {
 int cpuid_read_supported(struct kvm *k, struct cpuid_table *ret);
 
 struct cpuid_place {
-	unsigned cpus;	  /* in the guest */
-	unsigned apic_id; /* of this one */
-	uint32_t tsc_khz; /* 0: unknown */
+	unsigned cpus;     /* in the guest */
+	unsigned apic_id;  /* of this one */
+	uint32_t tsc_khz;  /* 0: unknown */
 	bool tsc_deadline; /* KVM_CAP_TSC_DEADLINE_TIMER */
 };
 

@@ -12,7 +12,10 @@ static void add(uint32_t function, uint32_t index, uint32_t eax, uint32_t ebx, u
 		.function = function,
 		.index = index,
 		.flags = index || function == 4 ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
-		.eax = eax, .ebx = ebx, .ecx = ecx, .edx = edx,
+		.eax = eax,
+		.ebx = ebx,
+		.ecx = ecx,
+		.edx = edx,
 	};
 }
 

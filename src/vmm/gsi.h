@@ -11,7 +11,7 @@
 #include "vmm/vm.h"
 
 /* Lines 0-15 go to the 8259s and the IOAPIC, 16-23 to the IOAPIC alone. */
-#define GSI_LINES      24u
+#define GSI_LINES 24u
 /* KVM's table is bounded by KVM_CAP_IRQ_ROUTING (1024 at the least); this is ours. */
 #define GSI_ROUTES_MAX 960u
 
@@ -24,9 +24,9 @@ struct gsi_route {
 
 struct gsi {
 	struct vm *vm;
-	pthread_mutex_t lock; /* guards all below */
+	pthread_mutex_t lock;                    /* guards all below */
 	struct gsi_route routes[GSI_ROUTES_MAX]; /* route i has GSI GSI_LINES + i */
-	unsigned route_count; /* one more than the highest in use */
+	unsigned route_count;                    /* one more than the highest in use */
 	struct kvm_irq_routing *table;
 };
 

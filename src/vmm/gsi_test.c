@@ -73,8 +73,9 @@ static void test_routes_come_and_go(struct test *t)
 	}
 	for (int i = 0; i < 3; i++) {
 		fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		CHECK_EQ(t, gsi_irqfd_set(&x.gsi, fds[i], 0xfee00000, 0x30u + (unsigned)i,
-					  &routes[i]), 0);
+		CHECK_EQ(t,
+			 gsi_irqfd_set(&x.gsi, fds[i], 0xfee00000, 0x30u + (unsigned)i, &routes[i]),
+			 0);
 		CHECK_EQ(t, routes[i], i);
 	}
 	/* The message changes, the route stays. */

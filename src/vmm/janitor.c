@@ -34,7 +34,9 @@ static_assert(sizeof(struct message) <= 2 * PATH_MAX, "two pipe buffers at the m
 
 static void ignore_signals(void)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTTOU, SIGTSTP, SIGPIPE };
+	static const int signals[] = {
+		SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTTOU, SIGTSTP, SIGPIPE
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
 		signal(signals[i], SIG_IGN);
@@ -72,8 +74,8 @@ static bool read_message(int fd, struct message *m)
 	return true;
 }
 
-static void __attribute__((noreturn)) child_main(int pipe_fd, int tty_fd,
-						 const struct termios *saved)
+static void __attribute__((noreturn))
+child_main(int pipe_fd, int tty_fd, const struct termios *saved)
 {
 	static struct message m, socket;
 	struct stat st;

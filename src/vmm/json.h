@@ -12,9 +12,17 @@
 
 /* The monitor's commands need a dozen; these bound what one line can cost. */
 #define JSON_TOKENS_MAX 256u
-#define JSON_DEPTH_MAX	16u
+#define JSON_DEPTH_MAX  16u
 
-enum json_kind { JSON_NULL, JSON_TRUE, JSON_FALSE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_kind {
+	JSON_NULL,
+	JSON_TRUE,
+	JSON_FALSE,
+	JSON_NUMBER,
+	JSON_STRING,
+	JSON_ARRAY,
+	JSON_OBJECT
+};
 
 struct json_token {
 	enum json_kind kind;

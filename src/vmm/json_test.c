@@ -17,9 +17,20 @@ static int parse(const char *text)
 static void test_accepts(struct test *t)
 {
 	static const char *const good[] = {
-		"{}", "[]", " null ", "true", "false", "0", "-1", "1.5e+10", "12E-3", "\"\"",
-		"\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\"", "[1,2,[3,{}]]",
-		"{\"a\":1,\"b\":[true,false,null],\"c\":{\"d\":\"e\"}}", "\t{ \"a\" : 1 }\r\n",
+		"{}",
+		"[]",
+		" null ",
+		"true",
+		"false",
+		"0",
+		"-1",
+		"1.5e+10",
+		"12E-3",
+		"\"\"",
+		"\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\"",
+		"[1,2,[3,{}]]",
+		"{\"a\":1,\"b\":[true,false,null],\"c\":{\"d\":\"e\"}}",
+		"\t{ \"a\" : 1 }\r\n",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
@@ -32,9 +43,11 @@ static void test_accepts(struct test *t)
 static void test_refuses(struct test *t)
 {
 	static const char *const bad[] = {
-		"", " ", "{", "}", "[", "[1", "[1,", "[1,]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}",
-		"{1:2}", "tru", "nul", "01", "1.", "-", "+1", "1e", ".5", "\"", "\"\\x\"",
-		"\"\\u12\"", "\"\\u12g4\"", "\"\x01\"", "{} {}", "1 2", "'a'", "[1 2]", "nan",
+		"",         " ",     "{",       "}",        "[",          "[1",
+		"[1,",      "[1,]",  "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{1:2}",
+		"tru",      "nul",   "01",      "1.",       "-",          "+1",
+		"1e",       ".5",    "\"",      "\"\\x\"",  "\"\\u12\"",  "\"\\u12g4\"",
+		"\"\x01\"", "{} {}", "1 2",     "'a'",      "[1 2]",      "nan",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -66,7 +79,8 @@ static void test_get(struct test *t)
 	const struct json_token *v;
 	char buf[16];
 
-	CHECK_EQ(t, parse("{\"x\":{\"execute\":\"no\"},\"execute\":\"stop\",\"n\":[1,2],\"id\":-7}"),
+	CHECK_EQ(t,
+		 parse("{\"x\":{\"execute\":\"no\"},\"execute\":\"stop\",\"n\":[1,2],\"id\":-7}"),
 		 0);
 	CHECK_EQ(t, json_object_size(&j, j.tokens), 4);
 	v = json_get(&j, j.tokens, "execute");
@@ -103,12 +117,9 @@ static void test_strings(struct test *t)
 }
 
 static const struct test_case cases[] = {
-	{ "accepts JSON", test_accepts },
-	{ "refuses what is not", test_refuses },
-	{ "bounds", test_bounds },
-	{ "look-up", test_get },
-	{ "strings", test_strings },
-	{ 0 },
+	{ "accepts JSON", test_accepts }, { "refuses what is not", test_refuses },
+	{ "bounds", test_bounds },        { "look-up", test_get },
+	{ "strings", test_strings },      { 0 },
 };
 
 int main(int argc, char **argv)

@@ -24,7 +24,7 @@
 
 #define LINE_MAX_BYTES 65536u
 #define OUT_MAX_BYTES  262144u
-#define BACKLOG	       4
+#define BACKLOG        4
 
 struct monitor {
 	struct vmm *vmm;
@@ -41,8 +41,8 @@ struct monitor {
 struct call {
 	struct monitor *m;
 	const struct json_token *arguments; /* an object, or NULL */
-	FILE *reply; /* the value of "return"; nothing written: {} */
-	const char *error_class; /* set: it failed */
+	FILE *reply;                        /* the value of "return"; nothing written: {} */
+	const char *error_class;            /* set: it failed */
 	char error[160];
 	bool end_after; /* quit once the answer is out */
 };
@@ -64,8 +64,8 @@ static void flush_out(struct monitor *m)
 	size_t done = 0;
 
 	while (done < m->out_len) {
-		ssize_t n = send(m->fd, m->out + done, m->out_len - done,
-				 MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n =
+			send(m->fd, m->out + done, m->out_len - done, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR) {
 			continue;
@@ -145,8 +145,8 @@ static void put_string(FILE *f, const char *s)
 
 /* --- commands ----------------------------------------------------------------------- */
 
-static void __attribute__((format(printf, 3, 4))) call_fail(struct call *c, const char *cls,
-							    const char *fmt, ...)
+static void __attribute__((format(printf, 3, 4)))
+call_fail(struct call *c, const char *cls, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -194,9 +194,9 @@ static void cmd_quit(struct call *c)
 	c->end_after = true;
 }
 
-#define VERSION_OBJECT                                                                             \
-	"{\"qemu\": {\"major\": 7, \"minor\": 2, \"micro\": 0}, \"package\": \"lodge " LODGE_VERSION \
-	"\"}"
+#define VERSION_OBJECT                                                         \
+	"{\"qemu\": {\"major\": 7, \"minor\": 2, \"micro\": 0}, \"package\": " \
+	"\"lodge " LODGE_VERSION "\"}"
 
 static void cmd_query_version(struct call *c)
 {

@@ -128,8 +128,8 @@ static const char *say(struct fixture *x, const char *text)
 
 static bool start(struct fixture *x, bool negotiate)
 {
-	if (!setup(x) || monitor_new(&x->vmm, x->path, x->error, sizeof(x->error),
-				     &x->vmm.monitor) < 0) {
+	if (!setup(x) ||
+	    monitor_new(&x->vmm, x->path, x->error, sizeof(x->error), &x->vmm.monitor) < 0) {
 		printf("# %s\n", x->error);
 		return false;
 	}
@@ -168,11 +168,14 @@ static void test_commands(struct test *t)
 	CHECK_STR(t, say(&x, "{\"execute\":\"query-status\"}\n"),
 		  "{\"return\": {\"running\": true, \"singlestep\": false, "
 		  "\"status\": \"running\"}}\r\n");
-	CHECK(t, strstr(say(&x, "{\"execute\":\"stop\"}\n"), "\"event\": \"STOP\"}\r\n{\"return\""));
+	CHECK(t,
+	      strstr(say(&x, "{\"execute\":\"stop\"}\n"), "\"event\": \"STOP\"}\r\n{\"return\""));
 	CHECK(t, strstr(say(&x, "{\"execute\":\"query-status\"}\n"), "\"status\": \"paused\""));
 	/* Two in one packet, a line in two packets. */
-	CHECK_STR(t, say(&x, "{\"execute\":\"cont\"}\r\n\r\n{\"execute\":\"system_powerdown\"}\n{\"exe"),
-		  "{\"return\": {}}\r\n{\"return\": {}}\r\n");
+	CHECK_STR(
+		t,
+		say(&x, "{\"execute\":\"cont\"}\r\n\r\n{\"execute\":\"system_powerdown\"}\n{\"exe"),
+		"{\"return\": {}}\r\n{\"return\": {}}\r\n");
 	CHECK_STR(t, say(&x, "cute\":\"system_reset\"}\n"), "{\"return\": {}}\r\n");
 	CHECK_STR(t, say(&x, "{\"execute\":\"query-name\"}\n"),
 		  "{\"return\": {\"name\": \"na\\\"me\"}}\r\n");
@@ -301,8 +304,10 @@ static void test_socket_files(struct test *t)
 	longpath[sizeof(longpath) - 1] = '\0';
 	CHECK_EQ(t, monitor_new(&x.vmm, longpath, x.error, sizeof(x.error), &x.vmm.monitor),
 		 -ENAMETOOLONG);
-	CHECK_EQ(t, monitor_new(&x.vmm, "/nonexistent/dir/m", x.error, sizeof(x.error),
-				&x.vmm.monitor), -ENOENT);
+	CHECK_EQ(
+		t,
+		monitor_new(&x.vmm, "/nonexistent/dir/m", x.error, sizeof(x.error), &x.vmm.monitor),
+		-ENOENT);
 	CHECK_STR(t, x.error,
 		  "monitor /nonexistent/dir/m: cannot listen: No such file or directory");
 	teardown(&y);

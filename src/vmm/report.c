@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CODE_BYTES   16u
-#define TAIL_BYTES   2048u
-#define TAIL_LINES   10u
+#define CODE_BYTES 16u
+#define TAIL_BYTES 2048u
+#define TAIL_LINES 10u
 
 static const char *suberror_name(uint32_t suberror)
 {
@@ -67,12 +67,14 @@ static void say_registers(FILE *f, const struct kvm_regs *r, const struct kvm_sr
 		const char *name;
 		unsigned long long value;
 	} rows[] = {
-		{ "rax", r->rax }, { "rbx", r->rbx }, { "rcx", r->rcx },    { "rdx", r->rdx },
-		{ "rsi", r->rsi }, { "rdi", r->rdi }, { "rbp", r->rbp },    { "rsp", r->rsp },
-		{ "r8 ", r->r8 },  { "r9 ", r->r9 },  { "r10", r->r10 },    { "r11", r->r11 },
-		{ "r12", r->r12 }, { "r13", r->r13 }, { "r14", r->r14 },    { "r15", r->r15 },
-		{ "rip", r->rip }, { "rfl", r->rflags }, { "cr0", s->cr0 }, { "cr2", s->cr2 },
-		{ "cr3", s->cr3 }, { "cr4", s->cr4 }, { "efr", s->efer },   { "apb", s->apic_base },
+		{ "rax", r->rax }, { "rbx", r->rbx },  { "rcx", r->rcx },
+		{ "rdx", r->rdx }, { "rsi", r->rsi },  { "rdi", r->rdi },
+		{ "rbp", r->rbp }, { "rsp", r->rsp },  { "r8 ", r->r8 },
+		{ "r9 ", r->r9 },  { "r10", r->r10 },  { "r11", r->r11 },
+		{ "r12", r->r12 }, { "r13", r->r13 },  { "r14", r->r14 },
+		{ "r15", r->r15 }, { "rip", r->rip },  { "rfl", r->rflags },
+		{ "cr0", s->cr0 }, { "cr2", s->cr2 },  { "cr3", s->cr3 },
+		{ "cr4", s->cr4 }, { "efr", s->efer }, { "apb", s->apic_base },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

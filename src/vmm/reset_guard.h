@@ -8,7 +8,7 @@
 #include "base/clock.h"
 
 /* More than this many resets in the window trip the guard: no kernel boots in a second. */
-#define RESET_GUARD_MAX	      10u
+#define RESET_GUARD_MAX       10u
 #define RESET_GUARD_WINDOW_NS (10 * NS_PER_S)
 
 struct reset_guard {

@@ -27,6 +27,21 @@
 
 #include "base/util.h"
 
+/*
+ * A sanitizer's runtime makes calls and opens files of its own at any time. Such
+ * a build is for tests and locks nothing in.
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED true
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED false
+#endif
+
 /* For whom a call is allowed. */
 enum who {
 	ALL,
@@ -43,9 +58,15 @@ struct rule {
 	uint64_t mask, value;
 };
 
-#define CALL(who, name)			   { who, SCMP_SYS(name), 0, 0, 0 }
-#define CALL_IF(who, name, arg, mask, val) { who, SCMP_SYS(name), arg, mask, val }
-#define IOCTL(who, request)		   CALL_IF(who, ioctl, 2, UINT32_MAX, request)
+#define CALL(who, name)                      \
+	{                                    \
+		who, SCMP_SYS(name), 0, 0, 0 \
+	}
+#define CALL_IF(who, name, arg, mask, val)          \
+	{                                           \
+		who, SCMP_SYS(name), arg, mask, val \
+	}
+#define IOCTL(who, request) CALL_IF(who, ioctl, 2, UINT32_MAX, request)
 
 static const struct rule rules[] = {
 	/* The vCPUs: every request of KVM (type 0xae). First, as it is the most frequent. */
@@ -165,11 +186,8 @@ static const struct {
 	int call, error;
 } refused[] = {
 	{ SCMP_SYS(clone3), ENOSYS }, /* glibc then uses clone, whose flags can be seen */
-	{ SCMP_SYS(open), EACCES },
-	{ SCMP_SYS(openat), EACCES },
-	{ SCMP_SYS(access), EACCES },
-	{ SCMP_SYS(readlink), EACCES },
-	{ SCMP_SYS(socket), EACCES },
+	{ SCMP_SYS(open), EACCES },     { SCMP_SYS(openat), EACCES }, { SCMP_SYS(access), EACCES },
+	{ SCMP_SYS(readlink), EACCES }, { SCMP_SYS(socket), EACCES },
 };
 
 static int fail(int err, const char *what, char *error, size_t error_size)
@@ -315,6 +333,9 @@ int sandbox_close_files(const struct sandbox_options *o, char *error, size_t err
 {
 	int r;
 
+	if (SANITIZED) {
+		return 0;
+	}
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
 		return fail(-errno, "give up new rights", error, error_size);
 	}
@@ -328,7 +349,7 @@ int sandbox_close_files(const struct sandbox_options *o, char *error, size_t err
 
 int sandbox_filter_calls(const struct sandbox_options *o, char *error, size_t error_size)
 {
-	int r = filter_calls(o);
+	int r = SANITIZED ? 0 : filter_calls(o);
 
 	return r < 0 ? fail(r, "filter system calls", error, error_size) : 0;
 }

@@ -11,7 +11,7 @@
 
 struct sandbox_options {
 	bool soft_engine; /* the engine is in this process and makes code */
-	bool user_net;	  /* user-mode networking opens sockets for the guest */
+	bool user_net;    /* user-mode networking opens sockets for the guest */
 };
 
 /*

@@ -48,8 +48,8 @@ static int do_threads(void)
 	}
 	big[5 << 20] = 1;
 	free(big);
-	return pthread_create(&thread, NULL, thread_main, NULL) ? EAGAIN :
-								   pthread_join(thread, NULL);
+	return pthread_create(&thread, NULL, thread_main, NULL) ? EAGAIN
+								: pthread_join(thread, NULL);
 }
 
 static int do_open(void)
@@ -102,9 +102,9 @@ static int do_netlink(void)
 static int do_code(void)
 {
 	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
-			       MAP_FAILED ?
-		       errno :
-		       0;
+			       MAP_FAILED
+		       ? errno
+		       : 0;
 }
 
 static int do_ptrace_flag(void)
@@ -135,11 +135,11 @@ static int attempt(int (*fn)(void), struct sandbox_options o)
 static const struct sandbox_options hard = { 0 }, soft = { .soft_engine = true },
 				    net = { .user_net = true };
 
-#define NEED_PLAIN(t)                                                                              \
-	do {                                                                                       \
-		if (SANITIZED) {                                                                   \
-			SKIP(t, "a sanitizer makes calls of its own");                             \
-		}                                                                                  \
+#define NEED_PLAIN(t)                                                  \
+	do {                                                           \
+		if (SANITIZED) {                                       \
+			SKIP(t, "a sanitizer makes calls of its own"); \
+		}                                                      \
 	} while (0)
 
 static void test_what_a_guest_needs(struct test *t)

@@ -171,8 +171,7 @@ static int create_one(struct vcpu *c)
 }
 
 int vcpu_group_init(struct vcpu_group *g, struct vm *vm, struct bus *bus, unsigned count,
-		    const struct vcpu_events *events, void *opaque, char *error,
-		    size_t error_size)
+		    const struct vcpu_events *events, void *opaque, char *error, size_t error_size)
 {
 	*g = (struct vcpu_group){
 		.vm = vm, .bus = bus, .events = events, .opaque = opaque, .count = count

@@ -22,7 +22,7 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool has_thread;
-	int thread_id;	/* as the kernel numbers threads; set by the thread */
+	int thread_id; /* as the kernel numbers threads; set by the thread */
 	/* Set by the thread before it parks for good; others read it while paused. */
 	bool failed;
 	int run_error; /* what KVM_RUN said, if not 0 */
@@ -58,8 +58,7 @@ struct vcpu_group {
  * Ended by vcpu_group_done(), also after a failure.
  */
 int vcpu_group_init(struct vcpu_group *g, struct vm *vm, struct bus *bus, unsigned count,
-		    const struct vcpu_events *events, void *opaque, char *error,
-		    size_t error_size);
+		    const struct vcpu_events *events, void *opaque, char *error, size_t error_size);
 void vcpu_group_done(struct vcpu_group *g);
 /* Start the threads; they wait, paused. 0 or -errno. */
 int vcpu_group_start(struct vcpu_group *g);

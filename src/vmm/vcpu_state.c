@@ -21,25 +21,25 @@ static const struct {
 	uint32_t index;
 	uint64_t value;
 } reset_msrs[] = {
-	{ 0x174, 0 },			  /* SYSENTER_CS */
-	{ 0x175, 0 },			  /* SYSENTER_ESP */
-	{ 0x176, 0 },			  /* SYSENTER_EIP */
-	{ 0x1a0, 1 },			  /* MISC_ENABLE: fast strings */
+	{ 0x174, 0 },                     /* SYSENTER_CS */
+	{ 0x175, 0 },                     /* SYSENTER_ESP */
+	{ 0x176, 0 },                     /* SYSENTER_EIP */
+	{ 0x1a0, 1 },                     /* MISC_ENABLE: fast strings */
 	{ 0x277, 0x0007040600070406ull }, /* PAT */
-	{ 0x6e0, 0 },			  /* TSC_DEADLINE */
-	{ 0xc0000081, 0 },		  /* STAR */
-	{ 0xc0000082, 0 },		  /* LSTAR */
-	{ 0xc0000083, 0 },		  /* CSTAR */
-	{ 0xc0000084, 0 },		  /* FMASK */
-	{ 0xc0000102, 0 },		  /* KERNEL_GS_BASE */
-	{ 0xc0000103, 0 },		  /* TSC_AUX */
-	{ 0x4b564d00, 0 },		  /* wall clock */
-	{ 0x4b564d01, 0 },		  /* system time */
-	{ 0x4b564d02, 0 },		  /* asynchronous page faults */
-	{ 0x4b564d03, 0 },		  /* stolen time */
-	{ 0x4b564d04, 0 },		  /* end of interrupt */
-	{ 0x11, 0 },			  /* wall clock, old number */
-	{ 0x12, 0 },			  /* system time, old number */
+	{ 0x6e0, 0 },                     /* TSC_DEADLINE */
+	{ 0xc0000081, 0 },                /* STAR */
+	{ 0xc0000082, 0 },                /* LSTAR */
+	{ 0xc0000083, 0 },                /* CSTAR */
+	{ 0xc0000084, 0 },                /* FMASK */
+	{ 0xc0000102, 0 },                /* KERNEL_GS_BASE */
+	{ 0xc0000103, 0 },                /* TSC_AUX */
+	{ 0x4b564d00, 0 },                /* wall clock */
+	{ 0x4b564d01, 0 },                /* system time */
+	{ 0x4b564d02, 0 },                /* asynchronous page faults */
+	{ 0x4b564d03, 0 },                /* stolen time */
+	{ 0x4b564d04, 0 },                /* end of interrupt */
+	{ 0x11, 0 },                      /* wall clock, old number */
+	{ 0x12, 0 },                      /* system time, old number */
 };
 
 /* MTRRs as firmware leaves them: on, everything write-back. */
@@ -47,10 +47,10 @@ static const struct {
 #define MTRR_ON_WRITEBACK 0x806ull
 
 /* Local vectors of the boot processor's LINT pins: virtual wire mode. */
-#define LAPIC_LVT0	   0x350
-#define LAPIC_LVT1	   0x360
+#define LAPIC_LVT0         0x350
+#define LAPIC_LVT1         0x360
 #define LAPIC_MODE_EXTINT  0x700u
-#define LAPIC_MODE_NMI	   0x400u
+#define LAPIC_MODE_NMI     0x400u
 #define SEGMENT_TSS32_BUSY 11
 
 static int vcpu_ioctl(struct vcpu *c, unsigned long request, void *arg)
@@ -174,10 +174,9 @@ static void fill_sregs(struct kvm_sregs *s, const struct machine_start *start)
 {
 	s->cs = flat_segment(start->cs, 11, start->long_mode);
 	s->ds = s->es = s->fs = s->gs = s->ss = flat_segment(start->ds, 3, false);
-	s->tr = (struct kvm_segment){ .limit = 0x67,
-				      .selector = start->tr,
-				      .type = SEGMENT_TSS32_BUSY,
-				      .present = 1 };
+	s->tr = (struct kvm_segment){
+		.limit = 0x67, .selector = start->tr, .type = SEGMENT_TSS32_BUSY, .present = 1
+	};
 	s->ldt = (struct kvm_segment){ .unusable = 1 };
 	s->gdt = (struct kvm_dtable){ .base = start->gdt_base, .limit = start->gdt_limit };
 	s->idt = (struct kvm_dtable){ 0 };
@@ -227,8 +226,8 @@ static int set_reset_state(struct vcpu *c)
 
 int vcpu_state_reset(struct vcpu *c, const struct machine_start *start, bool first)
 {
-	struct kvm_mp_state mp = { .mp_state = c->index ? KVM_MP_STATE_UNINITIALIZED :
-							  KVM_MP_STATE_RUNNABLE };
+	struct kvm_mp_state mp = { .mp_state = c->index ? KVM_MP_STATE_UNINITIALIZED
+							: KVM_MP_STATE_RUNNABLE };
 	int r = first ? 0 : reset_rest(c);
 
 	if (r >= 0) {

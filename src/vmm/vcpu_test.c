@@ -13,9 +13,9 @@
 #include "vmm/report.h"
 
 #define CODE_GPA 0x10000
-#define GDT_GPA	 0x1000
+#define GDT_GPA  0x1000
 #define TEXT_GPA 0x2000
-#define PORT	 0x1230
+#define PORT     0x1230
 #define MMIO_GPA 0xd0000000
 
 /* 32-bit protected mode, flat. */
@@ -134,9 +134,14 @@ static void place_code(struct fixture *x, const uint8_t *code, const uint8_t *en
 	mem_write(x->mem, GDT_GPA, gdt, sizeof(gdt));
 	mem_write(x->mem, TEXT_GPA, "abc", 3);
 	mem_write(x->mem, CODE_GPA, code, (size_t)(end - code));
-	x->start = (struct machine_start){ .rip = CODE_GPA, .rsp = 0x9000, .rflags = 2,
-					   .cr0 = 0x11, .gdt_base = GDT_GPA, .gdt_limit = 31,
-					   .cs = 0x10, .ds = 0x18 };
+	x->start = (struct machine_start){ .rip = CODE_GPA,
+					   .rsp = 0x9000,
+					   .rflags = 2,
+					   .cr0 = 0x11,
+					   .gdt_base = GDT_GPA,
+					   .gdt_limit = 31,
+					   .cs = 0x10,
+					   .ds = 0x18 };
 }
 
 static int setup(struct fixture *x, unsigned cpus, const uint8_t *code, const uint8_t *end)
@@ -153,8 +158,9 @@ static int setup(struct fixture *x, unsigned cpus, const uint8_t *code, const ui
 	r = r ? r : bus_new(&x->bus);
 	r = r ? r : vm_init(&x->vm, x->kvm, x->error, sizeof(x->error));
 	r = r ? r : vm_add_memory(&x->vm, x->mem, x->error, sizeof(x->error));
-	r = r ? r : vcpu_group_init(&x->group, &x->vm, x->bus, cpus, &events, x, x->error,
-				    sizeof(x->error));
+	r = r ? r
+	      : vcpu_group_init(&x->group, &x->vm, x->bus, cpus, &events, x, x->error,
+				sizeof(x->error));
 	if (r) {
 		printf("# %s\n", x->error);
 		return -1;
@@ -181,13 +187,13 @@ static void teardown(struct fixture *x)
 	mem_free(x->mem);
 }
 
-#define SETUP(t, x, cpus, code)                                                                    \
-	do {                                                                                       \
-		int r__ = setup(x, cpus, code, code##_end);                                        \
-		if (r__ == 1) {                                                                    \
-			SKIP(t, "no engine on this machine");                                      \
-		}                                                                                  \
-		CHECK_EQ(t, r__, 0);                                                               \
+#define SETUP(t, x, cpus, code)                               \
+	do {                                                  \
+		int r__ = setup(x, cpus, code, code##_end);   \
+		if (r__ == 1) {                               \
+			SKIP(t, "no engine on this machine"); \
+		}                                             \
+		CHECK_EQ(t, r__, 0);                          \
 	} while (0)
 
 static void wait_for(atomic_bool *flag)

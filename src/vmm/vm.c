@@ -9,7 +9,7 @@
  * where neither RAM nor firmware lies.
  */
 #define IDENTITY_MAP_ADDR 0xfeffc000ull
-#define TSS_ADDR	  0xfeffd000ull
+#define TSS_ADDR          0xfeffd000ull
 
 static int fail(int err, const char *what, char *error, size_t error_size)
 {

@@ -170,8 +170,8 @@ void vmm_reset(struct vmm *v, bool by_guest)
 		return;
 	}
 	monitor_event(v->monitor, "RESET",
-		      by_guest ? "{\"guest\": true, \"reason\": \"guest-reset\"}" :
-				 "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
+		      by_guest ? "{\"guest\": true, \"reason\": \"guest-reset\"}"
+			       : "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
 	if (!was_paused) {
 		vcpu_group_resume(&v->cpus);
 	}
@@ -314,11 +314,10 @@ static int build_nets(struct vmm *v)
 		struct netio_user_options user = { .forwards = n->forwards,
 						   .forward_count = n->forward_count };
 
-		r = n->kind == VMM_NET_USER ?
-			    netio_user_new(v->loop, &user, v->error, sizeof(v->error),
-					   &v->netios[i]) :
-			    netio_tap_new(v->loop, n->ifname, 1, v->error, sizeof(v->error),
-					  &v->netios[i]);
+		r = n->kind == VMM_NET_USER ? netio_user_new(v->loop, &user, v->error,
+							     sizeof(v->error), &v->netios[i])
+					    : netio_tap_new(v->loop, n->ifname, 1, v->error,
+							    sizeof(v->error), &v->netios[i]);
 	}
 	return r;
 }
@@ -446,8 +445,8 @@ static int build_walls(struct vmm *v)
 
 static int build(struct vmm *v)
 {
-	static int (*const steps[])(struct vmm *v) = {
-		build_base,    build_engine,  build_disks, build_nets,	build_console,
+	static int (*const steps[])(struct vmm * v) = {
+		build_base,    build_engine,  build_disks, build_nets, build_console,
 		build_machine, build_monitor, build_walls, build_cpus,
 	};
 	int r = 0;
@@ -495,8 +494,8 @@ static void say_what_would_run(const struct vmm *v)
 	printf("guest %s: %u vCPU%s, %llu MiB, %u disk%s, %u network card%s, kernel %s (%s)\n",
 	       c->name, c->cpus, c->cpus == 1 ? "" : "s",
 	       (unsigned long long)(c->memory_bytes >> 20), c->disk_count,
-	       c->disk_count == 1 ? "" : "s", c->net_count, c->net_count == 1 ? "" : "s",
-	       c->kernel, kinds[machine_start(v->machine)->kind]);
+	       c->disk_count == 1 ? "" : "s", c->net_count, c->net_count == 1 ? "" : "s", c->kernel,
+	       kinds[machine_start(v->machine)->kind]);
 }
 
 static void say_end(struct vmm *v)

@@ -44,7 +44,7 @@ struct vmm_config {
 	const char *monitor_path; /* NULL: none */
 	bool debug_exit;
 	bool no_sandbox; /* for debugging */
-	bool dry_run;	 /* set all up, say what would run, and end */
+	bool dry_run;    /* set all up, say what would run, and end */
 };
 
 /*

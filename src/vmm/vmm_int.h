@@ -46,7 +46,7 @@ struct vmm {
 	int status; /* -1: not yet known */
 	const char *end_reason;
 	char error[VMM_ERROR_BYTES]; /* for stderr at the end; "": none */
-	char *report; /* of a crash; malloc'd or NULL */
+	char *report;                /* of a crash; malloc'd or NULL */
 };
 
 void vmm_pause(struct vmm *v);
