@@ -56,9 +56,17 @@ ALWAYS_INLINE bool bit_mem(struct vcpu *cpu, const struct insn *in, unsigned siz
 	return true;
 }
 
+/* BT must not store: that would clear a 32-bit register's upper half. */
+ALWAYS_INLINE bool bit_reg(struct vcpu *cpu, const struct insn *in, unsigned size, int_op *op,
+			   enum int_place src, bool store)
+{
+	return store ? int_binary(cpu, in, size, op, AT_RM, src, false)
+		     : int_compare(cpu, in, size, op, AT_RM, src);
+}
+
 #define BIT_SIZE(name, size, store)                                                                \
-	HANDLER(name##_##size##_eg, int_binary(cpu, in, size, name##_##size, AT_RM, AT_REG, false)) \
-	HANDLER(name##_##size##_ei, int_binary(cpu, in, size, name##_##size, AT_RM, AT_IMM, false)) \
+	HANDLER(name##_##size##_eg, bit_reg(cpu, in, size, name##_##size, AT_REG, store))          \
+	HANDLER(name##_##size##_ei, bit_reg(cpu, in, size, name##_##size, AT_IMM, store))          \
 	HANDLER(name##_##size##_mg, bit_mem(cpu, in, size, name##_##size, true, store, false))     \
 	HANDLER(name##_##size##_mi, bit_mem(cpu, in, size, name##_##size, false, store, false))    \
 	HANDLER(name##_##size##_mg_lock, bit_mem(cpu, in, size, name##_##size, true, store, true)) \

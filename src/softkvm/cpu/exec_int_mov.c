@@ -83,6 +83,7 @@ ALWAYS_INLINE bool extend(struct vcpu *cpu, const struct insn *in, unsigned size
 	EXTEND(name, 2, 2, sign)                                                                   \
 	EXTEND(name, 4, 2, sign)                                                                   \
 	EXTEND(name, 8, 2, sign)                                                                   \
+	EXTEND(name, 2, 4, sign)                                                                   \
 	EXTEND(name, 4, 4, sign)                                                                   \
 	EXTEND(name, 8, 4, sign)
 EXTEND_ALL(zx, false)
@@ -92,18 +93,16 @@ EXTEND_ALL(sx, true)
 #define EXTEND_PAIR(name, size, from) { name##_##size##_##from##_e, name##_##size##_##from##_m }
 #define EXTEND_TABLE(name)                                                                         \
 	{ { { NULL, NULL } },                                                                      \
-	  { EXTEND_PAIR(name, 2, 1), EXTEND_PAIR(name, 2, 2) },                                    \
+	  { EXTEND_PAIR(name, 2, 1), EXTEND_PAIR(name, 2, 2), EXTEND_PAIR(name, 2, 4) },           \
 	  { EXTEND_PAIR(name, 4, 1), EXTEND_PAIR(name, 4, 2), EXTEND_PAIR(name, 4, 4) },           \
 	  { EXTEND_PAIR(name, 8, 1), EXTEND_PAIR(name, 8, 2), EXTEND_PAIR(name, 8, 4) } }
 static exec_fn *const zx_handlers[4][3][2] = EXTEND_TABLE(zx);
 static exec_fn *const sx_handlers[4][3][2] = EXTEND_TABLE(sx);
 
+/* log2 of the source's size. MOVSXD reads 32 bits even into a 16-bit register. */
 static unsigned extend_from(const struct insn *in)
 {
-	if (in->op == OP_MOVSXD) {
-		return in->osz == 2 ? 1 : 2;
-	}
-	return in->opcode & 1;
+	return in->op == OP_MOVSXD ? 2 : in->opcode & 1;
 }
 
 /* --- LEA ------------------------------------------------------------------------------------------ */

@@ -79,7 +79,7 @@ enum opnd_size {
 /* OPN(letters, kind, size in a register, size in memory or of the immediate) */
 #define OPNDS(OPN) \
 	OPN(Eb, E, B, B) OPN(Ew, E, W, W) OPN(Ed, E, D, D) OPN(Eq, E, Q, Q) OPN(Ev, E, V, V) \
-	OPN(Ey, E, Y, Y) OPN(Ez, E, Z, Z) OPN(E64, E, M64, M64) OPN(Edb, E, D, B) \
+	OPN(Ey, E, Y, Y) OPN(Ez, E, Z, D) OPN(E64, E, M64, M64) OPN(Edb, E, D, B) \
 	OPN(Edw, E, D, W) OPN(Evw, E, V, W) OPN(Gb, G, B, B) OPN(Gw, G, W, W) OPN(Gd, G, D, D) \
 	OPN(Gv, G, V, V) OPN(Gy, G, Y, Y) OPN(G64, G, M64, M64) OPN(Rv, R, V, V) \
 	OPN(Rw, R, W, W) OPN(Rd, R, D, D) OPN(Ry, R, Y, Y) OPN(R64, R, M64, M64) \
