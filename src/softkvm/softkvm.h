@@ -21,6 +21,8 @@ int softkvm_ioctl(int fd, unsigned long request, unsigned long arg);
 /* A vCPU's struct kvm_run (KVM_GET_VCPU_MMAP_SIZE bytes); NULL: errno says why. */
 void *softkvm_mmap_run(int vcpu_fd);
 int softkvm_munmap_run(void *run);
+/* Bytes of that mapping. */
+size_t softkvm_run_size(void);
 /*
  * As close(): the descriptor is gone; the VM lives until its last descriptor
  * is closed (a vCPU holds its VM). -EBADF if it is not ours.

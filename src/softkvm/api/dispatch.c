@@ -107,6 +107,11 @@ void *softkvm_mmap_run(int vcpu_fd)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+size_t softkvm_run_size(void)
+{
+	return RUN_SIZE_BYTES;
+}
+
 int softkvm_munmap_run(void *run)
 {
 	return munmap(run, RUN_SIZE_BYTES) == 0 ? 0 : -errno;

@@ -380,6 +380,23 @@ static int set_mce(struct api_call *c)
 	return 0;
 }
 
+/*
+ * KVM_SET_VAPIC_ADDR. TPR accesses are not reported here (KVM_CAP_VAPIC is 0), so no guest's code
+ * is ever patched to use that page, and it need not be kept in step. QEMU sets the address
+ * without asking, and gives up if it is refused.
+ */
+static int set_vapic_addr(struct api_call *c)
+{
+	const struct kvm_vapic_addr *va = c->arg;
+	uint32_t tpr;
+
+	if (!c->cpu->lapic) {
+		return -EINVAL;
+	}
+	return va->vapic_addr == 0 ||
+		       vm_read_phys(c->vm, va->vapic_addr, &tpr, sizeof(tpr)) == 0 ? 0 : -EINVAL;
+}
+
 static int enable_cap(struct api_call *c)
 {
 	return caps_enable_vcpu(c->cpu, c->arg);
@@ -445,6 +462,7 @@ const struct ioctl_row ioctl_vcpu_rows[] = {
 	{ KVM_TRANSLATE, ARG_IN | ARG_OUT, translate },
 	{ KVM_KVMCLOCK_CTRL, ARG_NONE, kvmclock_ctrl },
 	{ KVM_SET_SIGNAL_MASK, ARG_RAW, set_signal_mask },
+	{ KVM_SET_VAPIC_ADDR, ARG_IN, set_vapic_addr },
 	{ KVM_X86_SETUP_MCE, ARG_IN, setup_mce },
 	{ KVM_X86_SET_MCE, ARG_IN, set_mce },
 	{ KVM_ENABLE_CAP, ARG_IN, enable_cap },

@@ -89,7 +89,8 @@ static enum msr_status row_get(const struct vcpu *cpu, const struct row *r, uint
 #define DEBUGCTL_IGNORED   3ull	    /* LBR, BTF */
 #define ARCH_CAPS                                                                                  \
 	(BIT64(0) | BIT64(1) | BIT64(3) | BIT64(4) | BIT64(5) | BIT64(6) | BIT64(8) | BIT64(13) |  \
-	 BIT64(14) | BIT64(15) | BIT64(26) | BIT64(27)) /* RDCL_NO, IBRS_ALL and the other _NO bits */
+	 BIT64(14) | BIT64(15) | BIT64(20) | BIT64(24) | BIT64(26) | BIT64(27) | BIT64(62))
+	/* RDCL_NO, IBRS_ALL and the other _NO bits */
 
 static bool pat_valid(uint64_t v)
 {
@@ -267,7 +268,7 @@ static enum msr_status set_special(struct vcpu *cpu, uint32_t index, uint64_t v,
 				   v == 0 || (v == 1 && (cpu->msr.platform_info & BIT64(31))));
 	case MSR_SPEC_CTRL:
 		return set_checked(&cpu->msr.spec_ctrl, v,
-				   !(v & ~7ull) && (host || has_spec_ctrl(cpu)));
+				   !(v & ~0x407ull) && (host || has_spec_ctrl(cpu)));
 	case MSR_PRED_CMD:
 		return (v & ~1ull) || !(host || has_pred_cmd(cpu)) ? MSR_INVALID : MSR_OK;
 	case MSR_FLUSH_CMD:

@@ -527,14 +527,11 @@ bool lapic_msr_read(struct vcpu *cpu, uint32_t msr, uint64_t *ret)
 	unsigned offset = (msr - MSR_X2APIC) << 4;
 	uint32_t v;
 
-	if (!l) {
-		return false;
-	}
 	if (msr == MSR_TSC_DEADLINE) {
-		*ret = lapic_timer_tsc_deadline(l);
+		*ret = l ? lapic_timer_tsc_deadline(l) : 0;
 		return true;
 	}
-	if (!lapic_x2apic(l) || !is_x2apic_register(offset) || offset == APIC_EOI ||
+	if (!l || !lapic_x2apic(l) || !is_x2apic_register(offset) || offset == APIC_EOI ||
 	    !lapic_read_reg(l, offset, &v)) {
 		return false;
 	}
@@ -572,14 +569,13 @@ bool lapic_msr_write(struct vcpu *cpu, uint32_t msr, uint64_t v)
 {
 	struct lapic *l = cpu->lapic;
 
-	if (!l) {
-		return false;
-	}
 	if (msr == MSR_TSC_DEADLINE) {
-		lapic_timer_set_tsc_deadline(l, v);
+		if (l) {
+			lapic_timer_set_tsc_deadline(l, v);
+		}
 		return true;
 	}
-	return lapic_x2apic(l) && write_x2apic(l, (msr - MSR_X2APIC) << 4, v);
+	return l && lapic_x2apic(l) && write_x2apic(l, (msr - MSR_X2APIC) << 4, v);
 }
 
 /* --- CR8, base ----------------------------------------------------------------------------------- */
