@@ -287,7 +287,9 @@ static bool tcp_send(struct guest *g, uint8_t flags, uint32_t dst, const void *d
 	tcp[12] = 0x50;
 	tcp[13] = flags;
 	put16(tcp + 14, 65535);
-	memcpy(tcp + 20, data, len);
+	if (len) {
+		memcpy(tcp + 20, data, len);
+	}
 	g->seq += (uint32_t)len + (flags & (SYN | FIN) ? 1 : 0);
 	return send_ip(g, 6, 0x0a00020f, dst, 20 + len, 16);
 }

@@ -44,6 +44,9 @@ void virtio_broken(struct virtio_dev *v)
 	}
 	guest_log("%s: the driver broke the rules; the device needs a reset", v->pci.dev.name);
 	v->status |= VIRTIO_NEEDS_RESET;
+	for (unsigned i = 0; i < v->queue_count; i++) {
+		v->queues[i].vq.broken = true; /* so that all loops over queues end */
+	}
 	virtio_config_changed(v);
 }
 

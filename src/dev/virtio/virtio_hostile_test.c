@@ -179,6 +179,15 @@ static void short_header(struct scene *s)
 	offer(s, 0, 1);
 }
 
+/* The device breaks by the first chain while a second one waits: it must not wait for that. */
+static void broken_with_more(struct scene *s)
+{
+	put(s, 1, s->header, 16, 0, 0);
+	put(s, 0, s->header, 16, 0, 0);
+	store_le16(s->q->driver + VQ_AVAIL_ENTRY(1), 1);
+	offer(s, 0, 2);
+}
+
 static void only_writable(struct scene *s)
 {
 	put(s, 0, s->data, 512, W, 0);
@@ -312,6 +321,8 @@ static const struct {
 	{ "index jumps", SPLIT, index_jumps, BREAKS },
 	{ "no status", SPLIT, no_status, BREAKS },
 	{ "no status, packed", PACKED, no_status, BREAKS },
+	{ "broken with more", SPLIT, broken_with_more, BREAKS },
+	{ "broken with more, packed", PACKED, broken_with_more, BREAKS },
 	{ "short header", SPLIT, short_header, BREAKS },
 	{ "only writable", PACKED, only_writable, BREAKS },
 	{ "empty descriptors", SPLIT, empty_descriptors, BREAKS },
