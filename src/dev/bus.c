@@ -31,7 +31,7 @@
 
 struct segment {
 	uint64_t first, last; /* both inside */
-	uint64_t base;	      /* of the window */
+	uint64_t base;        /* of the window */
 	struct dev_window *w;
 };
 
@@ -44,12 +44,12 @@ struct table {
 struct space {
 	_Atomic uint32_t seq;
 	struct table *table; /* atomic; NULL: nothing was ever mapped */
-	unsigned count;	     /* atomic; segments in use */
+	unsigned count;      /* atomic; segments in use */
 	/* Under bus->lock: */
 	struct dev_window **windows; /* oldest first */
 	unsigned window_count, window_capacity;
 	struct segment *scratch; /* as many as table->capacity */
-	uint64_t *edges;	 /* the same */
+	uint64_t *edges;         /* the same */
 };
 
 struct bus {
@@ -57,7 +57,7 @@ struct bus {
 	struct space space[DEV_SPACE_COUNT];
 };
 
-#define LOAD(p)	    __atomic_load_n(&(p), __ATOMIC_RELAXED)
+#define LOAD(p)     __atomic_load_n(&(p), __ATOMIC_RELAXED)
 #define STORE(p, v) __atomic_store_n(&(p), v, __ATOMIC_RELAXED)
 
 int bus_new(struct bus **ret)
@@ -112,8 +112,12 @@ void dev_window_init(struct dev_window *w, struct dev *d, unsigned id, enum dev_
 {
 	ASSERT(size_valid(min_size) && size_valid(max_size) && min_size <= max_size);
 	ASSERT(len && len % min_size == 0);
-	*w = (struct dev_window){ .dev = d, .id = id, .space = space, .len = len,
-				  .min_size = (uint8_t)min_size, .max_size = (uint8_t)max_size };
+	*w = (struct dev_window){ .dev = d,
+				  .id = id,
+				  .space = space,
+				  .len = len,
+				  .min_size = (uint8_t)min_size,
+				  .max_size = (uint8_t)max_size };
 }
 
 /* Make room for `n` windows and the segments they can make. */

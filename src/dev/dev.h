@@ -38,7 +38,7 @@ enum dev_request {
  * be called from any thread and never block for long.
  */
 struct dev_env_impl {
-	/* Set the level of a line of the interrupt controllers (GSI numbers: 0-15 ISA, 16-23 PCI). */
+	/* Set the level of an interrupt controllers' line (GSI numbers: 0-15 ISA, 16-23 PCI). */
 	void (*irq_set)(void *opaque, unsigned gsi, bool level);
 	/* Send a message-signalled interrupt. 0, or -errno if nobody takes it. */
 	int (*msi_send)(void *opaque, uint64_t address, uint32_t data);

@@ -44,8 +44,9 @@ static int ioeventfd_add(void *opaque, enum dev_space space, uint64_t addr, unsi
 		struct testbus_ioeventfd *e = &t->ioeventfd[i];
 
 		if (e->eventfd < 0) {
-			*e = (struct testbus_ioeventfd){ eventfd, space, addr, len, match != NULL,
-							 match ? *match : 0 };
+			*e = (struct testbus_ioeventfd){
+				eventfd, space, addr, len, match != NULL, match ? *match : 0
+			};
 			r = 0;
 		}
 	}

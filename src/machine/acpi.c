@@ -71,20 +71,20 @@ static void put_facs(uint8_t *t)
 	t[32] = 2; /* version */
 }
 
-#define FADT_BYTES	    276
-#define FADT_REVISION	    6
-#define FADT_MINOR	    4
-#define FADT_NO_C2	    0x0fff /* latency beyond what C2 and C3 may have: there are none */
-#define FADT_BOOT_LEGACY    BIT(0)
-#define FADT_BOOT_8042	    BIT(1)
-#define FADT_BOOT_NO_VGA    BIT(2)
-#define FADT_WBINVD	    BIT(0)
-#define FADT_C1		    BIT(2)
+#define FADT_BYTES           276
+#define FADT_REVISION        6
+#define FADT_MINOR           4
+#define FADT_NO_C2           0x0fff /* latency beyond what C2 and C3 may have: there are none */
+#define FADT_BOOT_LEGACY     BIT(0)
+#define FADT_BOOT_8042       BIT(1)
+#define FADT_BOOT_NO_VGA     BIT(2)
+#define FADT_WBINVD          BIT(0)
+#define FADT_C1              BIT(2)
 #define FADT_NO_SLEEP_BUTTON BIT(5) /* power button: fixed hardware (bit 4 clear) */
-#define FADT_NO_RTC_WAKE    BIT(6)
-#define FADT_RESET_REGISTER BIT(10)
-#define RESET_PORT	    0xcf9
-#define RESET_VALUE	    0x06
+#define FADT_NO_RTC_WAKE     BIT(6)
+#define FADT_RESET_REGISTER  BIT(10)
+#define RESET_PORT           0xcf9
+#define RESET_VALUE          0x06
 
 static void put_io_address(uint8_t *t, uint16_t port, unsigned bytes, unsigned access)
 {
@@ -142,14 +142,14 @@ static void put_fadt(uint8_t *t, uint32_t dsdt)
 
 /* ---- MADT, MCFG ---- */
 
-#define MADT_REVISION	 5
-#define MADT_HEAD_BYTES	 44
-#define MADT_CPU_BYTES	 8
-#define MADT_REST_BYTES	 (12 + 2 * 10 + 6) /* IOAPIC, overrides, NMI */
-#define MADT_PIC_TOO	 BIT(0)
-#define MADT_LEVEL_HIGH	 0x0d
-#define MADT_ALL_CPUS	 0xff
-#define TIMER_GSI	 2
+#define MADT_REVISION   5
+#define MADT_HEAD_BYTES 44
+#define MADT_CPU_BYTES  8
+#define MADT_REST_BYTES (12 + 2 * 10 + 6) /* IOAPIC, overrides, NMI */
+#define MADT_PIC_TOO    BIT(0)
+#define MADT_LEVEL_HIGH 0x0d
+#define MADT_ALL_CPUS   0xff
+#define TIMER_GSI       2
 
 static uint8_t *put_override(uint8_t *t, uint8_t irq, uint32_t gsi, uint16_t flags)
 {

@@ -19,12 +19,12 @@
 #include "machine/acpi.h"
 #include "machine/aml.h"
 
-#define SLOTS	    32
-#define PINS	    4
+#define SLOTS       32
+#define PINS        4
 #define ROUTED_BITS 0x80 /* in a PIRQ register: not routed */
 /* _STA: present, enabled, shown, working; a link that is off is not enabled. */
-#define STA_ON	0x0f
-#define STA_OFF 0x09
+#define STA_ON      0x0f
+#define STA_OFF     0x09
 #define STA_LINK_ON 0x0b
 
 static const uint32_t link_choices[] = { 5, 10, 11 };
@@ -86,8 +86,7 @@ static void put_prt(struct aml *a)
 	aml_end(a);
 }
 
-static void create_dword_field(struct aml *a, enum aml_op buffer, unsigned offset,
-			       const char *name)
+static void create_dword_field(struct aml *a, enum aml_op buffer, unsigned offset, const char *name)
 {
 	aml_op(a, AML_CREATE_DWORD_FIELD);
 	aml_op(a, buffer);

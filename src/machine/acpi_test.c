@@ -23,9 +23,12 @@ static struct mem *tables_new(unsigned cpus, uint64_t memory_bytes, struct board
 	if (mem_new(&m) < 0 || mem_add(m, 0, MIB(1), 0, "ram") < 0) {
 		abort();
 	}
-	*l = (struct board_layout){ .cpus = cpus, .low_ram_bytes = MIN(memory_bytes, GIB(2)),
+	*l = (struct board_layout){ .cpus = cpus,
+				    .low_ram_bytes = MIN(memory_bytes, GIB(2)),
 				    .high_ram_bytes = memory_bytes - MIN(memory_bytes, GIB(2)),
-				    .pci64 = GIB(8), .pci64_end = GIB(40), .has_com1 = true };
+				    .pci64 = GIB(8),
+				    .pci64_end = GIB(40),
+				    .has_com1 = true };
 	if (acpi_place(m, l) < 0 || smbios_place(m, l) < 0) {
 		abort();
 	}
@@ -149,8 +152,9 @@ static void test_smbios(struct test *t)
 		p += 2;
 	}
 	CHECK(t, last && p == end);
-	CHECK_EQ(t, seen[0], BIT64(0) | BIT64(1) | BIT64(3) | BIT64(4) | BIT64(16) | BIT64(17) |
-				     BIT64(19) | BIT64(32));
+	CHECK_EQ(t, seen[0],
+		 BIT64(0) | BIT64(1) | BIT64(3) | BIT64(4) | BIT64(16) | BIT64(17) | BIT64(19) |
+			 BIT64(32));
 	mem_free(m);
 }
 

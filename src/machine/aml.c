@@ -27,15 +27,15 @@ enum {
 	ELSE_OP = 0xa1,
 };
 
-#define SEGMENT_BYTES	   4
+#define SEGMENT_BYTES      4
 #define METHOD_SERIALIZED  BIT(3)
-#define INT_BYTES_MAX	   9
-#define PKG_LENGTH_MAX	   4
-#define RESOURCE_END	   0x79
+#define INT_BYTES_MAX      9
+#define PKG_LENGTH_MAX     4
+#define RESOURCE_END       0x79
 #define WINDOW_FIXED_ENDS  0x0c /* minimum and maximum fixed, positive decode, producer */
 #define WINDOW_TYPE_MEMORY 0
-#define WINDOW_TYPE_IO	   1
-#define WINDOW_TYPE_BUS	   2
+#define WINDOW_TYPE_IO     1
+#define WINDOW_TYPE_BUS    2
 #define WINDOW_MEMORY_RW   0x01 /* not cacheable, writable */
 #define WINDOW_IO_ENTIRE   0x03
 
@@ -166,16 +166,17 @@ void aml_eisa_id(struct aml *a, const char *id)
 /* ACPI 19.6.142 ToUUID: the first three groups are little endian. */
 void aml_uuid(struct aml *a, const char *uuid)
 {
-	static const uint8_t order[16] = { 6,  4,  2,  0,  11, 9,  16, 14,
-					   19, 21, 24, 26, 28, 30, 32, 34 };
+	static const uint8_t order[16] = {
+		6, 4, 2, 0, 11, 9, 16, 14, 19, 21, 24, 26, 28, 30, 32, 34
+	};
 
 	ASSERT(strlen(uuid) == 36);
 	aml_byte(a, BUFFER_OP);
 	aml_byte(a, 1 + 2 + sizeof(order)); /* a PkgLength of one byte counts itself */
 	aml_int(a, sizeof(order));
 	for (unsigned i = 0; i < sizeof(order); i++) {
-		aml_byte(a, (uint8_t)(hex_digit(uuid[order[i]]) << 4 |
-				      hex_digit(uuid[order[i] + 1])));
+		aml_byte(a,
+			 (uint8_t)(hex_digit(uuid[order[i]]) << 4 | hex_digit(uuid[order[i] + 1])));
 	}
 }
 
@@ -343,7 +344,7 @@ void aml_resources_begin(struct aml *a)
 void aml_res_io(struct aml *a, uint16_t base, uint8_t len)
 {
 	aml_byte(a, 0x47); /* small descriptor 8, 7 bytes */
-	aml_byte(a, 1);	   /* decodes 16 bits */
+	aml_byte(a, 1);    /* decodes 16 bits */
 	put_le(a, base, 2);
 	put_le(a, base, 2);
 	aml_byte(a, 1); /* alignment */

@@ -15,7 +15,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define OPS_MAX	   400 /* time for one input stays short */
+#define OPS_MAX    400 /* time for one input stays short */
 #define RINGS_BASE 0x8000ull
 #define RINGS_MASK 0xffffull
 

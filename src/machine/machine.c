@@ -264,20 +264,13 @@ static const struct {
 	const char *name;
 	int (*make)(struct machine *m, const struct machine_config *c);
 } board[] = {
-	{ "RAM", make_ram },
-	{ "ACPI power management", make_pm },
-	{ "clock", make_rtc },
-	{ "keyboard controller", make_i8042 },
-	{ "ports", make_ports },
-	{ "serial port", make_serial },
-	{ "fw_cfg", make_fw_cfg },
-	{ "PCI host", make_pci },
-	{ "disk", make_disks },
-	{ "network card", make_nics },
-	{ "console", make_console },
-	{ "random numbers", make_rng },
-	{ "balloon", make_balloon },
-	{ "vsock", make_vsock },
+	{ "RAM", make_ram },         { "ACPI power management", make_pm },
+	{ "clock", make_rtc },       { "keyboard controller", make_i8042 },
+	{ "ports", make_ports },     { "serial port", make_serial },
+	{ "fw_cfg", make_fw_cfg },   { "PCI host", make_pci },
+	{ "disk", make_disks },      { "network card", make_nics },
+	{ "console", make_console }, { "random numbers", make_rng },
+	{ "balloon", make_balloon }, { "vsock", make_vsock },
 };
 
 /* ---- life ---- */
@@ -304,8 +297,9 @@ static int make_devices(struct machine *m, const struct machine_config *c, char 
 static int check(const struct machine_config *c, char *error, size_t size)
 {
 	if (!c->kernel) {
-		snprintf(error, size, "no kernel: starting firmware is not possible yet, "
-				      "give a kernel to start");
+		snprintf(error, size,
+			 "no kernel: starting firmware is not possible yet, "
+			 "give a kernel to start");
 		return -ENOTSUP;
 	}
 	if (!c->cpus || c->cpus > MACHINE_CPUS_MAX) {
@@ -359,8 +353,8 @@ static int power_on(struct machine *m, char *error, size_t error_size)
 	return load_place(m->load, m->env->mem, &p, &m->start, error, error_size);
 }
 
-int machine_new(struct dev_env *env, const struct machine_config *c, char *error,
-		size_t error_size, struct machine **ret)
+int machine_new(struct dev_env *env, const struct machine_config *c, char *error, size_t error_size,
+		struct machine **ret)
 {
 	struct machine *m;
 	int r = check(c, error, error_size);

@@ -33,14 +33,14 @@ struct machine_nic {
 struct machine_config {
 	unsigned cpus;
 	uint64_t memory_bytes;
-	struct chardev *console;	   /* COM1; NULL: none */
-	struct chardev *virtio_console;	   /* NULL: none */
+	struct chardev *console;        /* COM1; NULL: none */
+	struct chardev *virtio_console; /* NULL: none */
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count;
 	struct machine_nic nics[MACHINE_NICS_MAX];
 	unsigned nic_count;
 	bool rng, balloon, debug_exit;
-	uint32_t vsock_cid;	/* 0: none */
+	uint32_t vsock_cid;     /* 0: none */
 	const char *vsock_path; /* the UNIX socket of the vsock; wanted if there is a cid */
 	const char *kernel, *initrd, *cmdline; /* paths; kernel NULL: firmware (not yet) */
 };
@@ -51,12 +51,13 @@ enum machine_kernel { MACHINE_KERNEL_BZIMAGE, MACHINE_KERNEL_PVH, MACHINE_KERNEL
 /* What the boot processor starts with; the others wait for INIT and SIPI. */
 struct machine_start {
 	enum machine_kernel kind;
-	bool long_mode;	      /* else flat 32-bit protected mode, paging off */
+	bool long_mode; /* else flat 32-bit protected mode, paging off */
 	uint64_t rip, rsp, rsi, rbx, rax, rflags;
 	uint64_t cr0, cr3, cr4, efer;
 	gpa_t gdt_base;
 	uint16_t gdt_limit;
-	uint16_t cs, ds; /* selectors; flat segments: base 0, limit 4 GiB; ds for all data segments */
+	/* Selectors; flat segments: base 0, limit 4 GiB; ds for all data segments. */
+	uint16_t cs, ds;
 	uint16_t tr;
 };
 
@@ -69,8 +70,8 @@ struct machine_start {
  * All functions here are called on the loop's thread or before it runs. The engine must have an
  * 8254 that answers port 0x61 (KVM_PIT_SPEAKER_DUMMY).
  */
-int machine_new(struct dev_env *env, const struct machine_config *c, char *error,
-		size_t error_size, struct machine **ret);
+int machine_new(struct dev_env *env, const struct machine_config *c, char *error, size_t error_size,
+		struct machine **ret);
 void machine_free(struct machine *m); /* NULL is fine */
 const struct machine_start *machine_start(const struct machine *m);
 

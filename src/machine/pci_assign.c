@@ -32,8 +32,8 @@ static int request_compare(const void *a, const void *b)
 	if (x->size != y->size) {
 		return x->size < y->size ? 1 : -1;
 	}
-	return x->dev->devfn != y->dev->devfn ? (int)x->dev->devfn - y->dev->devfn :
-						(int)x->nr - (int)y->nr;
+	return x->dev->devfn != y->dev->devfn ? (int)x->dev->devfn - y->dev->devfn
+					      : (int)x->nr - (int)y->nr;
 }
 
 static bool take(struct window *w, uint64_t size, uint64_t *ret)
@@ -127,8 +127,8 @@ static void enable_decoding(struct pci_host *h)
 
 		for (unsigned nr = 0; p && nr < PCI_BARS; nr++) {
 			if (p->bar[nr].size) {
-				command |= p->bar[nr].kind == PCI_BAR_IO ? PCI_COMMAND_IO :
-									   PCI_COMMAND_MEMORY;
+				command |= p->bar[nr].kind == PCI_BAR_IO ? PCI_COMMAND_IO
+									 : PCI_COMMAND_MEMORY;
 			}
 		}
 		if (command) {

@@ -11,16 +11,16 @@
 #include "base/assert.h"
 #include "mem/mem.h"
 
-#define TABLE_BYTES   (BOARD_BIOS_END - BOARD_SMBIOS_TABLE)
-#define ENTRY_BYTES   24
-#define VENDOR	      "Lodge"
-#define PRODUCT	      "Lodge PC"
-#define FORMATTED_MAX 0x60
-#define NO_HANDLE     0xfffe
+#define TABLE_BYTES         (BOARD_BIOS_END - BOARD_SMBIOS_TABLE)
+#define ENTRY_BYTES         24
+#define VENDOR              "Lodge"
+#define PRODUCT             "Lodge PC"
+#define FORMATTED_MAX       0x60
+#define NO_HANDLE           0xfffe
 #define HANDLE_MEMORY_ARRAY 0x1000
-#define HANDLE_CHASSIS	    0x0300
-#define HANDLE_MEMORY	    0x1100
-#define SIZE_EXTENDED	    0x7fff
+#define HANDLE_CHASSIS      0x0300
+#define HANDLE_MEMORY       0x1100
+#define SIZE_EXTENDED       0x7fff
 #define SIZE_EXTENDED_KIB   0x80000000u
 
 /* One structure being built: bytes go into `f` by the offsets of the specification. */
@@ -70,9 +70,9 @@ static void put_bios(struct writer *w)
 	s.f[4] = 1; /* vendor */
 	s.f[5] = 2; /* version */
 	store_le16(s.f + 6, 0xe000);
-	s.f[8] = 3;			/* release date */
+	s.f[8] = 3;                     /* release date */
 	store_le64(s.f + 10, BIT64(3)); /* characteristics are not given */
-	s.f[19] = 0x1c;			/* a virtual machine; UEFI-less; targeted content */
+	s.f[19] = 0x1c;                 /* a virtual machine; UEFI-less; targeted content */
 	s.f[20] = s.f[21] = 0;
 	s.f[22] = s.f[23] = 0xff; /* no embedded controller */
 	s.strings[0] = VENDOR;
@@ -98,9 +98,9 @@ static void put_chassis(struct writer *w)
 	struct structure s = start(3, 0x16, HANDLE_CHASSIS);
 
 	s.f[4] = 1;
-	s.f[5] = 1; /* type: other */
+	s.f[5] = 1;                     /* type: other */
 	s.f[9] = s.f[10] = s.f[11] = 3; /* states: safe */
-	s.f[12] = 2;			/* security: unknown */
+	s.f[12] = 2;                    /* security: unknown */
 	s.strings[0] = VENDOR;
 	finish(w, &s);
 }
@@ -110,11 +110,11 @@ static void put_processor(struct writer *w, unsigned cpus)
 	struct structure s = start(4, 0x30, 0x0400);
 
 	s.f[4] = 1;
-	s.f[5] = 3;    /* central processor */
-	s.f[6] = 1;    /* family: other */
+	s.f[5] = 3; /* central processor */
+	s.f[6] = 1; /* family: other */
 	s.f[7] = 2;
 	s.f[0x18] = 0x41; /* socket populated, enabled */
-	s.f[0x19] = 1;	  /* upgrade: other */
+	s.f[0x19] = 1;    /* upgrade: other */
 	store_le16(s.f + 0x1a, 0xffff);
 	store_le16(s.f + 0x1c, 0xffff);
 	store_le16(s.f + 0x1e, 0xffff); /* no cache structures */
@@ -155,7 +155,7 @@ static void put_memory_device(struct writer *w, uint64_t ram_bytes)
 	store_le16(s.f + 12, (uint16_t)MIN(mib, (uint64_t)SIZE_EXTENDED));
 	s.f[14] = 9; /* DIMM */
 	s.f[16] = 1;
-	s.f[18] = 7;			/* RAM */
+	s.f[18] = 7;                  /* RAM */
 	store_le16(s.f + 19, BIT(1)); /* detail: other */
 	s.f[23] = 2;
 	store_le32(s.f + 28, mib >= SIZE_EXTENDED ? (uint32_t)mib : 0);

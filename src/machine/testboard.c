@@ -18,10 +18,9 @@
 static void write_kernel(const char *path)
 {
 	const uint32_t image[] = {
-		MULTIBOOT, KERNEL_FLAGS, -(MULTIBOOT + KERNEL_FLAGS),
-		KERNEL_AT, KERNEL_AT,	 0, /* all of the file */
-		0,	   KERNEL_AT + 32,
-		0xf4,
+		MULTIBOOT, KERNEL_FLAGS,   -(MULTIBOOT + KERNEL_FLAGS),
+		KERNEL_AT, KERNEL_AT,      0, /* all of the file */
+		0,         KERNEL_AT + 32, 0xf4,
 	};
 	FILE *f = fopen(path, "wb");
 

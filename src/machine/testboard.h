@@ -17,7 +17,7 @@ struct testboard {
 	struct chardev *console, *virtio_console;
 	struct block *disk;
 	struct netio *net, *net_peer; /* joined back to back */
-	char dir[32];		      /* temporary, with the kernel and the vsock's socket */
+	char dir[32];                 /* temporary, with the kernel and the vsock's socket */
 	char kernel[64], socket[64];
 	struct machine_config config; /* as machine_new() got it */
 };

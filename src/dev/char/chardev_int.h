@@ -28,14 +28,14 @@ struct chardev {
 	bool in_ended;
 	bool out_watched, out_plain;
 	bool out_is_in; /* one descriptor for both, one watch */
-	bool lossy;	/* a full buffer drops its oldest bytes */
+	bool lossy;     /* a full buffer drops its oldest bytes */
 
 	pthread_mutex_t lock; /* of what follows */
 	uint8_t out[CHARDEV_OUT_BYTES];
 	size_t out_start, out_len;
-	bool out_dead;	/* other end gone: output is only kept in the tail */
+	bool out_dead;   /* other end gone: output is only kept in the tail */
 	bool want_space; /* the client had a short write */
-	bool blocked;	/* memory: take nothing */
+	bool blocked;    /* memory: take nothing */
 	char tail[CHARDEV_TAIL_BYTES];
 	uint64_t tail_total; /* bytes ever written */
 };

@@ -232,9 +232,9 @@ static _Noreturn void stdio_child(int slave)
 	loop_free(l);
 	_exit(strcmp(s.got, "a\x03"
 			    "b\x01"
-			    "c") == 0 ?
-		      0 :
-		      11);
+			    "c") == 0
+		      ? 0
+		      : 11);
 }
 
 static bool read_until(int fd, const char *want)

@@ -26,18 +26,18 @@
 
 enum reg { RBR_THR_DLL, IER_DLM, IIR_FCR, LCR, MCR, LSR, MSR, SCR, REG_COUNT };
 
-#define IER_RX	     BIT(0)
-#define IER_THR	     BIT(1)
+#define IER_RX       BIT(0)
+#define IER_THR      BIT(1)
 #define IER_LINE     BIT(2)
 #define IER_MODEM    BIT(3)
 #define IER_WRITABLE 0x0f
 
-#define IIR_NONE	0x01
-#define IIR_MODEM	0x00
-#define IIR_THR		0x02
-#define IIR_RX		0x04
-#define IIR_LINE	0x06
-#define IIR_RX_TIMEOUT	0x0c
+#define IIR_NONE         0x01
+#define IIR_MODEM        0x00
+#define IIR_THR          0x02
+#define IIR_RX           0x04
+#define IIR_LINE         0x06
+#define IIR_RX_TIMEOUT   0x0c
 #define IIR_FIFO_ENABLED 0xc0
 
 #define FCR_ENABLE   BIT(0)
@@ -47,29 +47,29 @@ enum reg { RBR_THR_DLL, IER_DLM, IIR_FCR, LCR, MCR, LSR, MSR, SCR, REG_COUNT };
 
 #define LCR_DLAB BIT(7)
 
-#define MCR_DTR	     BIT(0)
-#define MCR_RTS	     BIT(1)
+#define MCR_DTR      BIT(0)
+#define MCR_RTS      BIT(1)
 #define MCR_OUT1     BIT(2)
 #define MCR_OUT2     BIT(3)
 #define MCR_LOOP     BIT(4)
 #define MCR_WRITABLE 0x1f
 
-#define LSR_DATA     BIT(0)
-#define LSR_OVERRUN  BIT(1)
-#define LSR_ERRORS   0x1e
+#define LSR_DATA      BIT(0)
+#define LSR_OVERRUN   BIT(1)
+#define LSR_ERRORS    0x1e
 #define LSR_THR_EMPTY BIT(5)
-#define LSR_IDLE     BIT(6)
+#define LSR_IDLE      BIT(6)
 
-#define MSR_DELTA_CTS  BIT(0)
-#define MSR_DELTA_DSR  BIT(1)
-#define MSR_TRAIL_RI   BIT(2)
-#define MSR_DELTA_DCD  BIT(3)
-#define MSR_DELTAS     0x0f
-#define MSR_CTS	       BIT(4)
-#define MSR_DSR	       BIT(5)
-#define MSR_RI	       BIT(6)
-#define MSR_DCD	       BIT(7)
-#define MSR_CONNECTED  (MSR_CTS | MSR_DSR | MSR_DCD)
+#define MSR_DELTA_CTS BIT(0)
+#define MSR_DELTA_DSR BIT(1)
+#define MSR_TRAIL_RI  BIT(2)
+#define MSR_DELTA_DCD BIT(3)
+#define MSR_DELTAS    0x0f
+#define MSR_CTS       BIT(4)
+#define MSR_DSR       BIT(5)
+#define MSR_RI        BIT(6)
+#define MSR_DCD       BIT(7)
+#define MSR_CONNECTED (MSR_CTS | MSR_DSR | MSR_DCD)
 
 struct fifo {
 	uint8_t byte[FIFO_BYTES];

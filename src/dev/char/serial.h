@@ -7,7 +7,7 @@
 struct chardev;
 
 #define SERIAL_COM1_PORT 0x3f8
-#define SERIAL_COM1_IRQ	 4
+#define SERIAL_COM1_IRQ  4
 
 /*
  * Map a port at `port` with ISA interrupt `irq`. `c` is borrowed, it must outlive the port;

@@ -7,15 +7,15 @@
 #include "dev/char/chardev.h"
 #include "dev/testbus.h"
 
-#define COM	0x3f8
-#define IER	(COM + 1)
-#define IIR	(COM + 2)
-#define FCR	(COM + 2)
-#define LCR	(COM + 3)
-#define MCR	(COM + 4)
-#define LSR	(COM + 5)
-#define MSR	(COM + 6)
-#define SCR	(COM + 7)
+#define COM 0x3f8
+#define IER (COM + 1)
+#define IIR (COM + 2)
+#define FCR (COM + 2)
+#define LCR (COM + 3)
+#define MCR (COM + 4)
+#define LSR (COM + 5)
+#define MSR (COM + 6)
+#define SCR (COM + 7)
 
 struct fixture {
 	struct testbus *b;
@@ -203,7 +203,7 @@ static void test_loopback(struct test *t)
 	setup(&f);
 	out(&f, MCR, 0x10);
 	CHECK_EQ(t, in(&f, MSR), 0x0b); /* all inputs dropped */
-	out(&f, MCR, 0x1a);		 /* RTS, OUT2 */
+	out(&f, MCR, 0x1a);             /* RTS, OUT2 */
 	CHECK_EQ(t, in(&f, MSR), 0x99); /* CTS, DCD and their changes */
 	CHECK_EQ(t, in(&f, MSR), 0x90);
 	out(&f, MCR, 0x14);

@@ -19,7 +19,7 @@
 #define PORT_DMA_LOW  8
 
 #define ID_TRADITIONAL BIT(0)
-#define ID_DMA	       BIT(1)
+#define ID_DMA         BIT(1)
 #define DMA_SIGNATURE  0x51454d5520434647ull /* "QEMU CFG" */
 
 #define DMA_ERROR  BIT(0)

@@ -9,8 +9,8 @@
 #include "dev/testbus.h"
 
 #define RAM_BYTES 0x10000
-#define COMMAND	  0x1000 /* where the tests put a DMA command */
-#define TARGET	  0x2000
+#define COMMAND   0x1000 /* where the tests put a DMA command */
+#define TARGET    0x2000
 
 struct fixture {
 	struct testbus *b;

@@ -20,24 +20,24 @@
 #define PORT_DATA    0x60
 #define PORT_COMMAND 0x64
 
-#define STATUS_OUTPUT	BIT(0)
-#define STATUS_SYSTEM	BIT(2)
-#define STATUS_COMMAND	BIT(3)
+#define STATUS_OUTPUT   BIT(0)
+#define STATUS_SYSTEM   BIT(2)
+#define STATUS_COMMAND  BIT(3)
 #define STATUS_UNLOCKED BIT(4)
-#define STATUS_MOUSE	BIT(5)
+#define STATUS_MOUSE    BIT(5)
 
 #define MODE_KEYBOARD_IRQ BIT(0)
-#define MODE_MOUSE_IRQ	  BIT(1)
-#define MODE_SYSTEM	  BIT(2)
+#define MODE_MOUSE_IRQ    BIT(1)
+#define MODE_SYSTEM       BIT(2)
 #define MODE_NO_KEYBOARD  BIT(4)
-#define MODE_NO_MOUSE	  BIT(5)
-#define MODE_TRANSLATE	  BIT(6)
-#define MODE_DEFAULT	  (MODE_KEYBOARD_IRQ | MODE_MOUSE_IRQ | MODE_SYSTEM | MODE_TRANSLATE)
+#define MODE_NO_MOUSE     BIT(5)
+#define MODE_TRANSLATE    BIT(6)
+#define MODE_DEFAULT      (MODE_KEYBOARD_IRQ | MODE_MOUSE_IRQ | MODE_SYSTEM | MODE_TRANSLATE)
 
 #define OUTPUT_PORT_NO_RESET BIT(0)
-#define OUTPUT_PORT_A20	     BIT(1)
+#define OUTPUT_PORT_A20      BIT(1)
 #define INPUT_PORT_UNLOCKED  0xa0 /* keyboard not inhibited, no manufacturing jumper */
-#define RAM_BYTES	     32
+#define RAM_BYTES            32
 
 enum command {
 	READ_RAM = 0x20,  /* to 0x3f; 0x20 is the mode (command) byte */

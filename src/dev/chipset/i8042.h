@@ -5,7 +5,7 @@
 #include "dev/dev.h"
 
 #define I8042_KEYBOARD_IRQ 1
-#define I8042_MOUSE_IRQ	   12
+#define I8042_MOUSE_IRQ    12
 
 enum i8042_button {
 	I8042_BUTTON_LEFT = BIT(0),

@@ -13,21 +13,21 @@
 #include "dev/chipset/pm.h"
 #include "dev/pci/pci_regs.h"
 
-#define PMBASE		 0x40
-#define PMBASE_ADDRESS	 0xff80
-#define ACPI_CNTL	 0x44
+#define PMBASE           0x40
+#define PMBASE_ADDRESS   0xff80
+#define ACPI_CNTL        0x44
 #define ACPI_CNTL_ENABLE BIT(7)
-#define PIRQ_ROUT_OFF	 BIT(7)
-#define GEN_PMCON_1	 0xa0
-#define RCBA		 0xf0
-#define RCBA_ENABLE	 BIT(0)
-#define RCBA_ADDRESS	 0xffffc000u
-#define RCBA_BYTES	 0x4000
+#define PIRQ_ROUT_OFF    BIT(7)
+#define GEN_PMCON_1      0xa0
+#define RCBA             0xf0
+#define RCBA_ENABLE      BIT(0)
+#define RCBA_ADDRESS     0xffffc000u
+#define RCBA_BYTES       0x4000
 
 /* Chipset configuration registers that are stored: interrupt pins and routes. */
 #define CC_FIRST      0x3100
-#define CC_LAST	      0x31ff
-#define CC_GCS	      0x3410
+#define CC_LAST       0x31ff
+#define CC_GCS        0x3410
 #define GCS_NO_REBOOT BIT(5) /* strapped: there is no TCO watchdog to reboot us */
 
 struct lpc {
@@ -82,9 +82,9 @@ static void config_written(struct pci_dev *p, unsigned reg, unsigned len)
 	struct lpc *l = container_of(p, struct lpc, pci);
 
 	if (touches(reg, len, PMBASE, ACPI_CNTL + 1 - PMBASE)) {
-		pm_set_base(l->pm, p->config[ACPI_CNTL] & ACPI_CNTL_ENABLE ?
-					   load_le16(p->config + PMBASE) & PMBASE_ADDRESS :
-					   0);
+		pm_set_base(l->pm, p->config[ACPI_CNTL] & ACPI_CNTL_ENABLE
+					   ? load_le16(p->config + PMBASE) & PMBASE_ADDRESS
+					   : 0);
 	}
 	if (touches(reg, len, LPC_PIRQA_ROUT, LPC_PIRQE_ROUT + 4 - LPC_PIRQA_ROUT)) {
 		pirqs_update(l);
@@ -138,7 +138,10 @@ static void lpc_done(struct dev *d)
 }
 
 static const struct pci_class lpc_class = {
-	.dev = { .name = "lpc", .done = lpc_done, .reset = lpc_reset, .read = lpc_read,
+	.dev = { .name = "lpc",
+		 .done = lpc_done,
+		 .reset = lpc_reset,
+		 .read = lpc_read,
 		 .write = lpc_write },
 	.config_written = config_written,
 };

@@ -4,9 +4,9 @@
 
 #include "dev/pci/pci.h"
 
-#define LPC_DEVFN    (0x1f << 3)
-#define LPC_PMBASE   0x600 /* where q35 firmware puts it */
-#define LPC_RCBA     0xfed1c000ull
+#define LPC_DEVFN  (0x1f << 3)
+#define LPC_PMBASE 0x600 /* where q35 firmware puts it */
+#define LPC_RCBA   0xfed1c000ull
 /* Offsets of the PIRQ A-D and E-H routing registers, a byte each. */
 #define LPC_PIRQA_ROUT 0x60
 #define LPC_PIRQE_ROUT 0x68

@@ -10,17 +10,17 @@
 
 #include "dev/pci/pci_regs.h"
 
-#define PCIEXBAR	  0x60
-#define PCIEXBAR_ENABLE	  BIT64(0)
-#define PCIEXBAR_LENGTH	  (BIT64(1) | BIT64(2))
+#define PCIEXBAR          0x60
+#define PCIEXBAR_ENABLE   BIT64(0)
+#define PCIEXBAR_LENGTH   (BIT64(1) | BIT64(2))
 #define PCIEXBAR_ADDRESS  0xff0000000ull /* bits 35..28, more with fewer buses */
 #define PCIEXBAR_ADDR_128 BIT64(27)
 #define PCIEXBAR_ADDR_64  BIT64(26)
-#define PAM0		  0x90
-#define PAM_COUNT	  7
-#define SMRAM		  0x9d
-#define SMRAM_DEFAULT	  0x02
-#define ESMRAMC		  0x9e
+#define PAM0              0x90
+#define PAM_COUNT         7
+#define SMRAM             0x9d
+#define SMRAM_DEFAULT     0x02
+#define ESMRAMC           0x9e
 
 static const struct pci_ids mch_ids = {
 	.vendor = 0x8086,

@@ -23,9 +23,9 @@ enum pm_window { WINDOW_PM, WINDOW_APM };
 
 #define STS_TIMER  BIT(0)
 #define STS_BUTTON BIT(8)
-#define STS_WAK	   BIT(15)
+#define STS_WAK    BIT(15)
 #define STS_BITS   0x8d31 /* those that exist: write 1 to clear */
-#define EN_BITS	   0x4521
+#define EN_BITS    0x4521
 #define CNT_SCI_EN BIT(0)
 #define CNT_SLP_EN BIT(13)
 #define CNT_BITS   0x1c03
@@ -229,8 +229,7 @@ static uint64_t pm_read(struct dev *d, unsigned window, uint64_t offset, unsigne
 	return value;
 }
 
-static void pm_write(struct dev *d, unsigned window, uint64_t offset, uint64_t value,
-		     unsigned size)
+static void pm_write(struct dev *d, unsigned window, uint64_t offset, uint64_t value, unsigned size)
 {
 	struct pm *p = container_of(d, struct pm, dev);
 	unsigned reg = (unsigned)offset & ~1u, shift = 8 * (offset & 1);

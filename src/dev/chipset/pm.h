@@ -22,9 +22,9 @@ enum pm_reg {
 	PM_PORTS = 0x80,
 };
 
-#define PM_GPE0_BYTES	    16
-#define PM_TIMER_HZ	    3579545
-#define PM_APM_PORT	    0xb2
+#define PM_GPE0_BYTES       16
+#define PM_TIMER_HZ         3579545
+#define PM_APM_PORT         0xb2
 #define PM_APM_ACPI_ENABLE  0x02
 #define PM_APM_ACPI_DISABLE 0x03
 /* SLP_TYP values that the _Sx objects name. */

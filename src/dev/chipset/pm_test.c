@@ -10,7 +10,7 @@
 #include "dev/chipset/ports.h"
 #include "dev/testbus.h"
 
-#define PM 0x600
+#define PM      0x600
 #define HALF_NS ((ns_t)((1ull << 23) * NS_PER_S / PM_TIMER_HZ)) /* bit 23 changes so often */
 
 struct fixture {

@@ -13,7 +13,7 @@
 
 #include "dev/bus.h"
 
-#define PORT_A	      0x92
+#define PORT_A        0x92
 #define PORT_A_RESET  BIT(0)
 #define PORT_A_A20    BIT(1)
 #define PORT_A_STORED 0xfa

@@ -6,14 +6,14 @@
  */
 #include "dev/chipset/ps2_int.h"
 
-#define ACK	     0xfa
-#define RESEND	     0xfe
+#define ACK          0xfa
+#define RESEND       0xfe
 #define SELF_TEST_OK 0xaa
-#define BREAK	     0xf0 /* before a key's code in set 2: it was released */
+#define BREAK        0xf0 /* before a key's code in set 2: it was released */
 
-#define ID_MOUSE       0x00
-#define ID_WHEEL_MOUSE 0x03
-#define RATE_DEFAULT   100
+#define ID_MOUSE           0x00
+#define ID_WHEEL_MOUSE     0x03
+#define RATE_DEFAULT       100
 #define RESOLUTION_DEFAULT 2
 
 static void put(struct ps2 *p, uint8_t byte)
@@ -256,8 +256,8 @@ static void mouse_report(struct ps2 *p)
 	int dx = clamp(p->dx, -255, 255), dy = clamp(p->dy, -255, 255);
 	int wheel = clamp(p->wheel, -7, 7);
 
-	put(p, (uint8_t)((p->buttons & 7) | BIT(3) | (dx < 0 ? BIT(4) : 0) |
-			 (dy < 0 ? BIT(5) : 0)));
+	put(p,
+	    (uint8_t)((p->buttons & 7) | BIT(3) | (dx < 0 ? BIT(4) : 0) | (dy < 0 ? BIT(5) : 0)));
 	put(p, (uint8_t)dx);
 	put(p, (uint8_t)dy);
 	if (p->id == ID_WHEEL_MOUSE) {

@@ -10,14 +10,14 @@
 #define PS2_QUEUE_BYTES 64
 /* Events leave so much of the queue free for answers to commands. */
 #define PS2_QUEUE_RESERVED 16
-#define PS2_RATES_SEEN	   3
+#define PS2_RATES_SEEN     3
 
 struct ps2 {
 	uint8_t queue[PS2_QUEUE_BYTES];
 	unsigned start, count;
-	uint8_t last;	 /* sent last, for "resend" */
+	uint8_t last;    /* sent last, for "resend" */
 	uint8_t command; /* whose argument is awaited; 0: none */
-	bool enabled;	 /* events are reported */
+	bool enabled;    /* events are reported */
 	/* Keyboard: */
 	uint8_t scan_set;
 	bool break_prefix; /* translation: 0xf0 was the last byte */

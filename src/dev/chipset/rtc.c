@@ -35,37 +35,37 @@ enum cmos {
 	REG_C = 0x0c,
 	REG_D = 0x0d,
 	EQUIPMENT = 0x14,
-	BASE_MEMORY = 0x15,	/* KiB, 2 bytes */
+	BASE_MEMORY = 0x15,     /* KiB, 2 bytes */
 	EXTENDED_MEMORY = 0x17, /* KiB above 1 MiB, 2 bytes; again at 0x30 */
 	EXTENDED_MEMORY_2 = 0x30,
 	CENTURY = RTC_CMOS_CENTURY,
 	MEMORY_ABOVE_16M = 0x34, /* 64 KiB units, 2 bytes */
-	MEMORY_ABOVE_4G = 0x5b,	 /* 64 KiB units, 3 bytes */
+	MEMORY_ABOVE_4G = 0x5b,  /* 64 KiB units, 3 bytes */
 	CPUS_LESS_1 = 0x5f,
 	CMOS_BYTES = 256,
 };
 
-#define A_UIP		BIT(7)
-#define A_DIVIDER	0x70
+#define A_UIP           BIT(7)
+#define A_DIVIDER       0x70
 #define A_DIVIDER_32KHZ 0x20
-#define A_RATE		0x0f
-#define A_DEFAULT	0x26
-#define B_SET		BIT(7)
-#define B_BINARY	BIT(2)
-#define B_24H		BIT(1)
-#define C_IRQ		BIT(7)
-#define C_PERIODIC	BIT(6)
-#define C_ALARM		BIT(5)
-#define C_UPDATE	BIT(4)
-#define C_FLAGS		(C_PERIODIC | C_ALARM | C_UPDATE) /* enable bits in B lie the same */
-#define D_VALID		BIT(7)
-#define HOUR_PM		BIT(7)
-#define ALARM_ANY	0xc0 /* an alarm register with both bits set fits every value */
+#define A_RATE          0x0f
+#define A_DEFAULT       0x26
+#define B_SET           BIT(7)
+#define B_BINARY        BIT(2)
+#define B_24H           BIT(1)
+#define C_IRQ           BIT(7)
+#define C_PERIODIC      BIT(6)
+#define C_ALARM         BIT(5)
+#define C_UPDATE        BIT(4)
+#define C_FLAGS         (C_PERIODIC | C_ALARM | C_UPDATE) /* enable bits in B lie the same */
+#define D_VALID         BIT(7)
+#define HOUR_PM         BIT(7)
+#define ALARM_ANY       0xc0 /* an alarm register with both bits set fits every value */
 
 #define EQUIPMENT_FPU_MOUSE 0x06
-#define CRYSTAL_HZ	    32768
-#define UPDATE_NS	    244000 /* UIP is on so long before each update */
-#define DAY_SECONDS	    86400
+#define CRYSTAL_HZ          32768
+#define UPDATE_NS           244000 /* UIP is on so long before each update */
+#define DAY_SECONDS         86400
 
 enum rtc_window { WINDOW_STANDARD, WINDOW_EXTENDED };
 
@@ -74,7 +74,7 @@ struct rtc {
 	struct dev_window standard, extended;
 	struct timer timer;
 	int64_t epoch_ns; /* the clock's time when the loop's clock was 0 */
-	ns_t looked_ns;	  /* events up to here are in register C */
+	ns_t looked_ns;   /* events up to here are in register C */
 	bool irq_level;
 	uint8_t index, extended_index;
 	uint8_t cmos[CMOS_BYTES];
@@ -277,7 +277,8 @@ static void timer_due(void *opaque)
 static bool is_time(unsigned index)
 {
 	return (index <= YEAR && index != SECONDS_ALARM && index != MINUTES_ALARM &&
-		index != HOURS_ALARM) || index == CENTURY;
+		index != HOURS_ALARM) ||
+	       index == CENTURY;
 }
 
 static uint8_t reg_a_read(const struct rtc *r)
@@ -445,8 +446,8 @@ int rtc_new(struct dev_env *env, const struct rtc_config *c, struct dev **ret)
 		dev_free(&r->dev);
 		return e;
 	}
-	r->epoch_ns = (int64_t)(c->epoch_ns ? c->epoch_ns : clock_wall_ns()) -
-		      loop_now_ns(env->loop);
+	r->epoch_ns =
+		(int64_t)(c->epoch_ns ? c->epoch_ns : clock_wall_ns()) - loop_now_ns(env->loop);
 	r->looked_ns = loop_now_ns(env->loop);
 	r->cmos[REG_A] = A_DEFAULT;
 	r->cmos[REG_B] = B_24H;

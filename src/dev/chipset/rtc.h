@@ -4,7 +4,7 @@
 
 #include "dev/dev.h"
 
-#define RTC_IRQ 8
+#define RTC_IRQ          8
 #define RTC_CMOS_CENTURY 0x32
 
 struct rtc_config {

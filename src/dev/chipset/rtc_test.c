@@ -9,7 +9,7 @@
 #include "dev/testbus.h"
 
 /* 2024-02-28 23:59:58 UTC, a Wednesday; the clock starts a quarter second later. */
-#define START_S	 1709164798ll
+#define START_S  1709164798ll
 #define START_NS (START_S * NS_PER_S + NS_PER_S / 4)
 
 struct fixture {
@@ -19,7 +19,9 @@ struct fixture {
 
 static void setup(struct fixture *f)
 {
-	struct rtc_config c = { .memory_below_4g = MIB(256), .memory_above_4g = GIB(3), .cpus = 4,
+	struct rtc_config c = { .memory_below_4g = MIB(256),
+				.memory_above_4g = GIB(3),
+				.cpus = 4,
 				.epoch_ns = START_NS };
 
 	f->b = testbus_new(0);
@@ -132,7 +134,8 @@ static void test_update_in_progress(struct test *t)
 
 	setup(&f);
 	CHECK_EQ(t, rd(&f, 0x0a), 0x26);
-	testbus_advance(f.b, 3 * NS_PER_S / 4 - 100 * NS_PER_US); /* 100 us before the next second */
+	/* 100 us before the next second. */
+	testbus_advance(f.b, 3 * NS_PER_S / 4 - 100 * NS_PER_US);
 	CHECK_EQ(t, rd(&f, 0x0a), 0xa6);
 	testbus_advance(f.b, 100 * NS_PER_US);
 	CHECK_EQ(t, rd(&f, 0x0a), 0x26);

@@ -9,10 +9,10 @@
 #include "base/util.h"
 
 struct rtc_time {
-	int year;	/* with the century */
-	int month;	/* 1..12 */
-	int day;	/* 1..31 */
-	int weekday;	/* 1 (Sunday)..7 */
+	int year;    /* with the century */
+	int month;   /* 1..12 */
+	int day;     /* 1..31 */
+	int weekday; /* 1 (Sunday)..7 */
 	int hour, minute, second;
 };
 

@@ -16,13 +16,13 @@
 #include "base/assert.h"
 #include "dev/pci/pci_int.h"
 
-#define CONFIG_ADDRESS	      0xcf8
+#define CONFIG_ADDRESS        0xcf8
 #define CONFIG_ADDRESS_ENABLE BIT64(31)
-#define PORT_ADDRESS	      0 /* offsets in the ports' window */
-#define PORT_RESET	      1
-#define PORT_DATA	      4
-#define ECAM_BUS_SHIFT	      20
-#define ECAM_BUSES_MAX	      256
+#define PORT_ADDRESS          0 /* offsets in the ports' window */
+#define PORT_RESET            1
+#define PORT_DATA             4
+#define ECAM_BUS_SHIFT        20
+#define ECAM_BUSES_MAX        256
 
 /* ICH9 datasheet 13.7.5: writing 1 to RST_CPU resets; SYS_RST and FULL_RST say how. */
 #define RESET_CPU      BIT(2)

@@ -35,7 +35,7 @@ struct vector {
 	bool given;   /* the machine has the eventfd, with given_address and given_data */
 	uint64_t given_address;
 	uint32_t given_data;
-	int fd;	   /* -1: none yet */
+	int fd;    /* -1: none yet */
 	int route; /* the machine's */
 };
 
@@ -250,7 +250,7 @@ void pci_msix_bar_moved(struct pci_dev *p, unsigned nr, bool mapped)
 		bus_unmap(bus, &x->pba);
 		return;
 	}
-	/* Over the BAR: the newest wins. Only memory could fail, which bus_map() needs no more of. */
+	/* Over the BAR: the newest wins. Without memory for it the table is just not there. */
 	bus_map(bus, &x->table, base + x->table_offset);
 	bus_map(bus, &x->pba, base + x->pba_offset);
 }
@@ -286,8 +286,8 @@ static struct pci_msix *msix_alloc(struct pci_dev *p, unsigned vectors, unsigned
 	x->count = vectors;
 	x->table_offset = table_offset;
 	x->pba_offset = ALIGN_UP(table_offset + vectors * PCI_MSIX_ENTRY_BYTES, 8u);
-	dev_window_init(&x->table, &x->dev, WINDOW_TABLE, DEV_MMIO,
-			vectors * PCI_MSIX_ENTRY_BYTES, 4, 8);
+	dev_window_init(&x->table, &x->dev, WINDOW_TABLE, DEV_MMIO, vectors * PCI_MSIX_ENTRY_BYTES,
+			4, 8);
 	dev_window_init(&x->pba, &x->dev, WINDOW_PBA, DEV_MMIO, ALIGN_UP(vectors, 64u) / 8, 4, 8);
 	for (unsigned i = 0; i < vectors; i++) {
 		x->vectors[i].msix = x;

@@ -27,8 +27,7 @@ static uint8_t config_byte(const struct pci_dev *p, unsigned reg)
 
 static unsigned command(const struct pci_dev *p)
 {
-	return config_byte(p, PCI_REG_COMMAND) |
-	       (unsigned)config_byte(p, PCI_REG_COMMAND + 1) << 8;
+	return config_byte(p, PCI_REG_COMMAND) | (unsigned)config_byte(p, PCI_REG_COMMAND + 1) << 8;
 }
 
 bool pci_dma_allowed(const struct pci_dev *p)
@@ -241,13 +240,13 @@ int pci_cap_add(struct pci_dev *p, uint8_t id, unsigned len)
 }
 
 /* PCIe Base 7.5.3; a root-complex integrated endpoint has no link registers. */
-#define EXPRESS_CAP_BYTES	0x3c
-#define EXPRESS_FLAGS		2
-#define EXPRESS_VERSION		2
-#define EXPRESS_TYPE_RC_END	(9 << 4)
-#define EXPRESS_DEVCAP		4
+#define EXPRESS_CAP_BYTES       0x3c
+#define EXPRESS_FLAGS           2
+#define EXPRESS_VERSION         2
+#define EXPRESS_TYPE_RC_END     (9 << 4)
+#define EXPRESS_DEVCAP          4
 #define EXPRESS_DEVCAP_ROLE_ERR BIT(15)
-#define EXPRESS_DEVCTL		8
+#define EXPRESS_DEVCTL          8
 /* Error reporting, relaxed order, no snoop, payload and request size: they read back. */
 #define EXPRESS_DEVCTL_WRITABLE 0x78ffu
 

@@ -9,7 +9,7 @@
 #include "dev/dev.h"
 
 #define PCI_CONFIG_BYTES 4096
-#define PCI_BARS	 6
+#define PCI_BARS         6
 
 struct pci_host; /* the root complex: ports 0xcf8/0xcfc and ECAM */
 
@@ -47,7 +47,7 @@ struct pci_dev {
 	uint8_t devfn; /* device << 3 | function */
 	uint8_t config[PCI_CONFIG_BYTES];
 	uint8_t wmask[PCI_CONFIG_BYTES]; /* bits that the guest may write */
-	uint8_t w1c[PCI_CONFIG_BYTES];	 /* bits that a written 1 clears */
+	uint8_t w1c[PCI_CONFIG_BYTES];   /* bits that a written 1 clears */
 	struct pci_bar bar[PCI_BARS];
 	uint8_t next_cap; /* where the next capability goes */
 	struct pci_msix *msix;
@@ -56,8 +56,8 @@ struct pci_dev {
 	bool intx_asserted; /* what reaches the line; the same lock */
 };
 
-#define PCI_PIRQS	   8  /* PIRQ A..H */
-#define PCI_GSI_FIRST	   16 /* of PIRQ A */
+#define PCI_PIRQS           8  /* PIRQ A..H */
+#define PCI_GSI_FIRST       16 /* of PIRQ A */
 #define PCI_PIRQ_NOT_TO_ISA -1
 
 /*

@@ -20,8 +20,8 @@ struct pci_host {
 
 	pthread_mutex_t intx_lock;
 	unsigned pirq_count[PCI_PIRQS]; /* devices that assert it */
-	int8_t pirq_isa[PCI_PIRQS];	/* PCI_PIRQ_NOT_TO_ISA or 0..15 */
-	uint16_t isa_level;		/* what we drive now */
+	int8_t pirq_isa[PCI_PIRQS];     /* PCI_PIRQ_NOT_TO_ISA or 0..15 */
+	uint16_t isa_level;             /* what we drive now */
 };
 
 uint32_t pci_dev_config_read_locked(struct pci_dev *p, unsigned reg, unsigned len);

@@ -26,13 +26,13 @@ enum pci_reg {
 	PCI_REG_FIRST_CAP = 0x40,
 };
 
-#define PCI_COMMAND_IO		 BIT(0)
-#define PCI_COMMAND_MEMORY	 BIT(1)
-#define PCI_COMMAND_MASTER	 BIT(2)
+#define PCI_COMMAND_IO           BIT(0)
+#define PCI_COMMAND_MEMORY       BIT(1)
+#define PCI_COMMAND_MASTER       BIT(2)
 #define PCI_COMMAND_INTX_DISABLE BIT(10)
 /* Special cycles, parity, SERR#: no effect here, but they read back. */
-#define PCI_COMMAND_WRITABLE                                                                       \
-	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | BIT(6) | BIT(8) |              \
+#define PCI_COMMAND_WRITABLE                                                          \
+	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | BIT(6) | BIT(8) | \
 	 PCI_COMMAND_INTX_DISABLE)
 
 #define PCI_STATUS_INTERRUPT BIT(3)
@@ -40,11 +40,11 @@ enum pci_reg {
 
 #define PCI_HEADER_MULTIFUNCTION BIT(7)
 
-#define PCI_BAR_SPACE_IO	 BIT(0)
-#define PCI_BAR_TYPE_64		 BIT(2)
-#define PCI_BAR_TYPE_PREFETCH	 BIT(3)
-#define PCI_BAR_IO_FLAGS	 0x3u
-#define PCI_BAR_MEM_FLAGS	 0xfu
+#define PCI_BAR_SPACE_IO      BIT(0)
+#define PCI_BAR_TYPE_64       BIT(2)
+#define PCI_BAR_TYPE_PREFETCH BIT(3)
+#define PCI_BAR_IO_FLAGS      0x3u
+#define PCI_BAR_MEM_FLAGS     0xfu
 
 enum pci_cap_id {
 	PCI_CAP_MSI = 0x05,
@@ -55,22 +55,22 @@ enum pci_cap_id {
 
 /* MSI-X capability: offsets in it. */
 #define PCI_MSIX_CONTROL       2
-#define PCI_MSIX_TABLE	       4
-#define PCI_MSIX_PBA	       8
+#define PCI_MSIX_TABLE         4
+#define PCI_MSIX_PBA           8
 #define PCI_MSIX_CAP_BYTES     12
-#define PCI_MSIX_ENABLE	       BIT(15)
+#define PCI_MSIX_ENABLE        BIT(15)
 #define PCI_MSIX_FUNCTION_MASK BIT(14)
 #define PCI_MSIX_VECTORS_MAX   2048
 #define PCI_MSIX_ENTRY_BYTES   16
 #define PCI_MSIX_ENTRY_MASKED  BIT(0)
 
 /* MSI capability, the form with 64-bit address and mask bits. */
-#define PCI_MSI_CONTROL	  2
-#define PCI_MSI_ADDRESS	  4
-#define PCI_MSI_DATA	  12
-#define PCI_MSI_MASK	  16
-#define PCI_MSI_PENDING	  20
+#define PCI_MSI_CONTROL   2
+#define PCI_MSI_ADDRESS   4
+#define PCI_MSI_DATA      12
+#define PCI_MSI_MASK      16
+#define PCI_MSI_PENDING   20
 #define PCI_MSI_CAP_BYTES 24
-#define PCI_MSI_ENABLE	  BIT(0)
-#define PCI_MSI_64BIT	  BIT(7)
+#define PCI_MSI_ENABLE    BIT(0)
+#define PCI_MSI_64BIT     BIT(7)
 #define PCI_MSI_MASKABLE  BIT(8)

@@ -49,7 +49,10 @@ static void card_config_written(struct pci_dev *p, unsigned reg, unsigned len)
 }
 
 static const struct pci_class card_class = {
-	.dev = { .name = "card", .done = card_done, .reset = card_reset, .read = card_read,
+	.dev = { .name = "card",
+		 .done = card_done,
+		 .reset = card_reset,
+		 .read = card_read,
 		 .write = card_write },
 	.config_written = card_config_written,
 };
