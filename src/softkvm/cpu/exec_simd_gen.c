@@ -157,7 +157,7 @@ static void form_operand(struct form *f, unsigned i)
 	default:
 		break;
 	}
-	if (f->kind[i] == OK_P || f->kind[i] == OK_Q || f->kind[i] == OK_N) {
+	if (f->kind[i] == OK_P || f->kind[i] == OK_N || (f->kind[i] == OK_Q && !f->mem)) {
 		f->live = true;
 	}
 }
@@ -434,8 +434,30 @@ static void emit_legacy(struct stub_code *c, const struct form *f)
 	}
 }
 
+/*
+ * CVTPI2PS and CVTPI2PD from memory have nothing to do with MMX, but some processors enter MMX
+ * state for them: their SSE2 twins do not.
+ */
+static bool emit_twin(struct stub_code *c, const struct form *f)
+{
+	if (!f->mem || (f->in->op != OP_CVTPI2PS && f->in->op != OP_CVTPI2PD)) {
+		return false;
+	}
+	if (f->in->op == OP_CVTPI2PD) {
+		stub_bytes(c, 4, "\xf3\x0f\xe6\x09"); /* cvtdq2pd (%rcx), %xmm1 */
+	} else {
+		stub_bytes(c, 4, "\xf3\x0f\x7e\x19"); /* movq (%rcx), %xmm3 */
+		stub_bytes(c, 3, "\x0f\x5b\xdb");	/* cvtdq2ps %xmm3, %xmm3 */
+		stub_bytes(c, 4, "\xf2\x0f\x10\xcb"); /* movsd %xmm3, %xmm1 */
+	}
+	return true;
+}
+
 static void emit_instruction(struct stub_code *c, const struct form *f)
 {
+	if (emit_twin(c, f)) {
+		return;
+	}
 	if (f->vex) {
 		emit_vex(c, f);
 	} else {
@@ -493,12 +515,17 @@ static exec_fn *vector_stub(const struct form *f, uint64_t key)
 {
 	struct stub_code c = { .n = 0 };
 	bool aligned = form_aligned(f);
-	unsigned trap = trap_check(&c, f->vex ? TRAP_AVX : TRAP_SSE), failed = 0;
+	unsigned trap = trap_check(&c, f->vex ? TRAP_AVX : TRAP_SSE), failed = 0, unwritable = 0;
 	simd_mem_fn *load = simd_load_fn(f->mem_size, aligned);
 	simd_store_fn *store = simd_store_fn_of(f->mem_size, aligned);
 
 	if (f->mem && !load) {
 		return NULL;
+	}
+	if (f->store && f->in->op == OP_VCVTPS2PH) { /* sets flags in MXCSR too */
+		call_c(&c, (const void *)(uintptr_t)simd_probe_fn(f->mem_size));
+		stub_bytes(&c, 2, "\x84\xc0");
+		unwritable = stub_jcc(&c, 4);
 	}
 	if (f->store) {
 		stub_bytes(&c, 3, "\x48\x8d\x8f"); /* lea bounce(%rdi), %rcx */
@@ -519,6 +546,9 @@ static exec_fn *vector_stub(const struct form *f, uint64_t key)
 	next_instruction(&c);
 	if (failed) {
 		stub_land(&c, failed);
+		if (unwritable) {
+			stub_land(&c, unwritable);
+		}
 		stub_jump(&c, (const void *)(uintptr_t)simd_mem_failed);
 	}
 	stub_land(&c, trap);
@@ -557,7 +587,8 @@ static exec_fn *live_stub(const struct form *f, uint64_t key)
 	uint8_t traps = f->in->op == OP_WAIT ? FPTRAP_WAIT_NM : x87 ? FPTRAP_X87_NM : TRAP_MMX;
 	struct stub_code c = { .n = 0 }, raw = { .n = 0 };
 	unsigned trap = trap_check(&c, traps), slow = live_check(&c), slow2 = 0, failed = 0;
-	simd_mem_fn *fn = f->store ? simd_direct_fn(f->mem_size) : simd_load_fn(f->mem_size, false);
+	simd_mem_fn *fn = f->store ? simd_direct_fn(f->mem_size)
+				   : simd_load_fn(f->mem_size, form_aligned(f));
 
 	if (f->mem) {
 		if (!fn) {
@@ -584,13 +615,38 @@ static exec_fn *live_stub(const struct form *f, uint64_t key)
 	return stub_add(key, &c, &raw);
 }
 
+/*
+ * Can the host run it? Its features may be fewer than the rows know, and than the guest tries.
+ */
+static bool host_can(const struct form *f)
+{
+	static const uint16_t needs[RF_COUNT] = {
+		[RF_SSE3] = FPUF_SSE3,	   [RF_SSSE3] = FPUF_SSSE3, [RF_SSE41] = FPUF_SSE41,
+		[RF_SSE42] = FPUF_SSE42,   [RF_AES] = FPUF_AES,	    [RF_SHA] = FPUF_SHA,
+		[RF_PCLMUL] = FPUF_PCLMUL, [RF_AVX2] = FPUF_AVX2,   [RF_FMA] = FPUF_FMA,
+		[RF_F16C] = FPUF_F16C,
+	};
+	unsigned op = unvex(f->in->op), need = needs[row_feature(f->row)];
+
+	if (f->vex) {
+		need |= FPUF_AVX;
+	}
+	if (op >= OP_AESIMC && op <= OP_AESKEYGENASSIST) {
+		need |= FPUF_AES;
+	}
+	if (op == OP_PCLMULQDQ) {
+		need |= FPUF_PCLMUL;
+	}
+	return (fpu_host_features() & need) == need;
+}
+
 exec_fn *simd_generate(const struct insn *in)
 {
 	struct form f;
 	uint64_t key;
 	exec_fn *fn;
 
-	if (!form_init(&f, in)) {
+	if (!form_init(&f, in) || !host_can(&f)) {
 		return NULL;
 	}
 	key = form_key(&f);

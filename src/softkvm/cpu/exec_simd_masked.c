@@ -16,9 +16,26 @@ static bool lane_linear(struct vcpu *cpu, const struct insn *in, uint64_t off, u
 	return seg_linear(cpu, in->seg, off, size, acc, ret);
 }
 
+/* May all selected lanes be written? A fault has the address of the first that may not. */
+static bool probe_lanes(struct vcpu *cpu, gva_t lin, unsigned size, uint32_t mask)
+{
+	unsigned first = (unsigned)__builtin_ctz(mask) * size;
+	unsigned end = (32 - (unsigned)__builtin_clz(mask)) * size;
+
+	if (((lin + first) ^ (lin + end - 1)) < 4096) {
+		return mmu_probe(cpu, lin + first, end - first, ACC_WRITE);
+	}
+	for (unsigned i = 0; i < 32 / size; i++) {
+		if ((mask & BIT(i)) && !mmu_probe(cpu, lin + i * size, size, ACC_WRITE)) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /*
- * Store the lanes of `size` bytes that `mask` (a bit a lane) selects. All pages are checked before
- * the first byte is written: those of the first and the last selected lane are all there are.
+ * Store the lanes of `size` bytes that `mask` (a bit a lane) selects. All are checked before the
+ * first byte is written.
  */
 static bool store_lanes(struct vcpu *cpu, const struct insn *in, uint64_t off, const uint8_t *data,
 			unsigned size, uint32_t mask)
@@ -33,7 +50,7 @@ static bool store_lanes(struct vcpu *cpu, const struct insn *in, uint64_t off, c
 	last = (31 - (unsigned)__builtin_clz(mask)) * size;
 	if (!lane_linear(cpu, in, off + first, size, ACC_WRITE, &lin) ||
 	    !lane_linear(cpu, in, off + last, size, ACC_WRITE, &lin) ||
-	    !mmu_probe(cpu, lin - (last - first), last - first + size, ACC_WRITE)) {
+	    !probe_lanes(cpu, lin - last, size, mask)) {
 		return false;
 	}
 	for (unsigned i = first; i <= last; i += size) {
@@ -80,35 +97,29 @@ static enum exec_result maskmov(struct vcpu *cpu, const struct insn *in, const u
 	return EXEC_NEXT;
 }
 
-static enum exec_result maskmovdqu(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result maskmovdqu_body(struct vcpu *cpu, const struct insn *in)
 {
-	enum exec_result r;
-
 	SIMD_CHECK_TRAP(cpu, in);
-	r = maskmov(cpu, in, cpu->fpu.v[in->reg].b, &cpu->fpu.v[in->rm], 16);
-	return r == EXEC_NEXT ? exec_next(cpu, in) : r;
+	return maskmov(cpu, in, cpu->fpu.v[in->reg].b, &cpu->fpu.v[in->rm], 16);
 }
+SIMD_HANDLER(maskmovdqu)
 
-static enum exec_result maskmovq(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result maskmovq_body(struct vcpu *cpu, const struct insn *in)
 {
 	union vreg data, mask;
-	enum exec_result r;
 
 	if (unlikely(cpu->fp_trap & TRAP_MMX)) {
 		return simd_trap_mmx(cpu, in);
 	}
-	if (x87_pending(cpu, in, &r)) {
-		return r;
+	if (x87_pending(cpu)) {
+		return exec_fault(cpu, in, EX_MF);
 	}
 	x87_read_mmx(cpu, in->modrm >> 3 & 7, data.b);
 	x87_read_mmx(cpu, in->modrm & 7, mask.b);
-	r = maskmov(cpu, in, data.b, &mask, 8);
-	if (r != EXEC_NEXT) {
-		return r;
-	}
-	x87_enter_mmx(cpu);
-	return exec_next(cpu, in);
+	x87_enter_mmx(cpu); /* before it can fault, as processors do */
+	return maskmov(cpu, in, data.b, &mask, 8);
 }
+SIMD_HANDLER(maskmovq)
 
 /* --- VMASKMOV, VPMASKMOV ---------------------------------------------------------------------- */
 
@@ -126,7 +137,7 @@ static inline enum exec_result vmask_store(struct vcpu *cpu, const struct insn *
 	if (!store_lanes(cpu, in, ea_offset(cpu, in), cpu->fpu.v[in->reg].b, size, mask)) {
 		return exec_abort(cpu, in);
 	}
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
 
 static inline enum exec_result vmask_load(struct vcpu *cpu, const struct insn *in, unsigned size)
@@ -147,28 +158,32 @@ static inline enum exec_result vmask_load(struct vcpu *cpu, const struct insn *i
 		}
 	}
 	cpu->fpu.v[in->reg] = ret;
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
 
-static enum exec_result vmask_load4(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result vmask_load4_body(struct vcpu *cpu, const struct insn *in)
 {
 	return vmask_load(cpu, in, 4);
 }
+SIMD_HANDLER(vmask_load4)
 
-static enum exec_result vmask_load8(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result vmask_load8_body(struct vcpu *cpu, const struct insn *in)
 {
 	return vmask_load(cpu, in, 8);
 }
+SIMD_HANDLER(vmask_load8)
 
-static enum exec_result vmask_store4(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result vmask_store4_body(struct vcpu *cpu, const struct insn *in)
 {
 	return vmask_store(cpu, in, 4);
 }
+SIMD_HANDLER(vmask_store4)
 
-static enum exec_result vmask_store8(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result vmask_store8_body(struct vcpu *cpu, const struct insn *in)
 {
 	return vmask_store(cpu, in, 8);
 }
+SIMD_HANDLER(vmask_store8)
 
 /* --- gathers: lanes from low to high; what is done stays done when a later lane faults ---------- */
 
@@ -198,28 +213,32 @@ static inline enum exec_result gather(struct vcpu *cpu, const struct insn *in, u
 	}
 	memset(dst->b + lanes * size, 0, sizeof(*dst) - lanes * size);
 	memset(mask, 0, sizeof(*mask));
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
 
-static enum exec_result gather_d4(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result gather_d4_body(struct vcpu *cpu, const struct insn *in)
 {
 	return gather(cpu, in, 4, 4);
 }
+SIMD_HANDLER(gather_d4)
 
-static enum exec_result gather_d8(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result gather_d8_body(struct vcpu *cpu, const struct insn *in)
 {
 	return gather(cpu, in, 4, 8);
 }
+SIMD_HANDLER(gather_d8)
 
-static enum exec_result gather_q4(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result gather_q4_body(struct vcpu *cpu, const struct insn *in)
 {
 	return gather(cpu, in, 8, 4);
 }
+SIMD_HANDLER(gather_q4)
 
-static enum exec_result gather_q8(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result gather_q8_body(struct vcpu *cpu, const struct insn *in)
 {
 	return gather(cpu, in, 8, 8);
 }
+SIMD_HANDLER(gather_q8)
 
 /* --- VZERO ------------------------------------------------------------------------------------------ */
 

@@ -47,6 +47,14 @@ static inline bool store_bounce(struct vcpu *cpu, const struct insn *in, unsigne
 	       mmu_store(cpu, lin, cpu->fpu.bounce, size);
 }
 
+static inline bool probe_store(struct vcpu *cpu, const struct insn *in, unsigned size)
+{
+	gva_t lin;
+
+	return operand_linear(cpu, in, size, false, ACC_WRITE, &lin) &&
+	       mmu_probe(cpu, lin, size, ACC_WRITE);
+}
+
 static inline void *direct_ptr(struct vcpu *cpu, const struct insn *in, unsigned size)
 {
 	const struct tlb_entry *e;
@@ -67,6 +75,10 @@ static inline void *direct_ptr(struct vcpu *cpu, const struct insn *in, unsigned
 	static bool store_##size(struct vcpu *cpu, const struct insn *in)                          \
 	{                                                                                          \
 		return store_bounce(cpu, in, size, false);                                         \
+	}                                                                                          \
+	static bool probe_##size(struct vcpu *cpu, const struct insn *in)                          \
+	{                                                                                          \
+		return probe_store(cpu, in, size);                                                 \
 	}                                                                                          \
 	static void *direct_##size(struct vcpu *cpu, const struct insn *in)                        \
 	{                                                                                          \
@@ -95,17 +107,19 @@ ALIGNED_FNS(32)
 struct mem_row {
 	unsigned size;
 	simd_mem_fn *load, *load_aligned, *direct;
-	simd_store_fn *store, *store_aligned;
+	simd_store_fn *store, *store_aligned, *probe;
 };
 
 static const struct mem_row mem_rows[] = {
-	{ 1, load_1, load_1, direct_1, store_1, store_1 },
-	{ 2, load_2, load_2, direct_2, store_2, store_2 },
-	{ 4, load_4, load_4, direct_4, store_4, store_4 },
-	{ 8, load_8, load_8, direct_8, store_8, store_8 },
-	{ 10, load_10, load_10, direct_10, store_10, store_10 },
-	{ 16, load_16, load_aligned_16, direct_16, store_16, store_aligned_16 },
-	{ 32, load_32, load_aligned_32, direct_32, store_32, store_aligned_32 },
+	{ 1, load_1, load_1, direct_1, store_1, store_1, probe_1 },
+	{ 2, load_2, load_2, direct_2, store_2, store_2, probe_2 },
+	{ 4, load_4, load_4, direct_4, store_4, store_4, probe_4 },
+	{ 8, load_8, load_8, direct_8, store_8, store_8, probe_8 },
+	{ 10, load_10, load_10, direct_10, store_10, store_10, probe_10 },
+	{ 16, load_16, load_aligned_16, direct_16, store_16, store_aligned_16,
+	  probe_16 },
+	{ 32, load_32, load_aligned_32, direct_32, store_32, store_aligned_32,
+	  probe_32 },
 };
 
 static const struct mem_row *mem_row_of(unsigned size)
@@ -130,6 +144,13 @@ simd_store_fn *simd_store_fn_of(unsigned size, bool aligned)
 	const struct mem_row *r = mem_row_of(size);
 
 	return !r ? NULL : aligned ? r->store_aligned : r->store;
+}
+
+simd_store_fn *simd_probe_fn(unsigned size)
+{
+	const struct mem_row *r = mem_row_of(size);
+
+	return r ? r->probe : NULL;
 }
 
 simd_mem_fn *simd_direct_fn(unsigned size)

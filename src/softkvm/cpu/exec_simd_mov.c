@@ -6,63 +6,74 @@
  */
 #include "softkvm/cpu/simd_int.h"
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 /*
- * Loads: `size` bytes into the low end of the register. What lies above: legacy full loads keep
- * the upper half (keep 16), scalar and half ones clear up to 16 (MOVSS, MOVD, MOVQ); VEX clears all.
+ * Loads: `size` bytes into the low end of the register, zeros above: up to 16 bytes in legacy forms
+ * (MOVSS, MOVD, MOVQ), up to 32 with VEX. False: abort, or not aligned.
  */
-static inline enum exec_result do_load(struct vcpu *cpu, const struct insn *in, unsigned size,
-				       bool aligned, bool vex)
+ALWAYS_INLINE bool load_body(struct vcpu *cpu, const struct insn *in, unsigned size, bool aligned,
+			     bool vex)
 {
-	union vreg tmp = { .q = { 0 } }, *dst = &cpu->fpu.v[in->reg];
+	union vreg tmp = { .q = { 0 } };
 	gva_t lin;
 
-	if (unlikely(cpu->fp_trap & (vex ? TRAP_AVX : TRAP_SSE))) {
-		return vex ? simd_trap_avx(cpu, in) : simd_trap_sse(cpu, in);
-	}
 	if (unlikely(!ea_linear(cpu, in, size, ACC_READ, &lin))) {
-		return exec_abort(cpu, in);
+		return false;
 	}
 	if (aligned && unlikely(lin & (size - 1))) {
-		return exec_gp0(cpu, in);
+		cpu->fault = (struct fault){ .vector = EX_GP, .has_error = true };
+		return false;
 	}
 	if (unlikely(!mmu_load(cpu, lin, &tmp, size))) {
-		return exec_abort(cpu, in);
+		return false;
 	}
-	memcpy(dst, &tmp, vex ? 32 : 16);
-	return exec_next(cpu, in);
+	memcpy(&cpu->fpu.v[in->reg], &tmp, vex ? 32 : 16);
+	return true;
 }
 
 /* Stores of `size` bytes from byte `from` of the register. */
-static inline enum exec_result do_store(struct vcpu *cpu, const struct insn *in, unsigned size,
-					unsigned from, bool aligned, bool vex)
+ALWAYS_INLINE bool store_body(struct vcpu *cpu, const struct insn *in, unsigned size, unsigned from,
+			      bool aligned)
 {
 	gva_t lin;
 
-	if (unlikely(cpu->fp_trap & (vex ? TRAP_AVX : TRAP_SSE))) {
-		return vex ? simd_trap_avx(cpu, in) : simd_trap_sse(cpu, in);
-	}
 	if (unlikely(!ea_linear(cpu, in, size, ACC_WRITE, &lin))) {
-		return exec_abort(cpu, in);
+		return false;
 	}
 	if (aligned && unlikely(lin & (size - 1))) {
-		return exec_gp0(cpu, in);
+		cpu->fault = (struct fault){ .vector = EX_GP, .has_error = true };
+		return false;
 	}
-	if (unlikely(!mmu_store(cpu, lin, cpu->fpu.v[in->reg].b + from, size))) {
-		return exec_abort(cpu, in);
-	}
-	return exec_next(cpu, in);
+	return mmu_store(cpu, lin, cpu->fpu.v[in->reg].b + from, size);
 }
 
+/* One quarter replaced by memory: MOVLPS, MOVHPS and the PD forms; legacy only. */
+ALWAYS_INLINE bool load_half_body(struct vcpu *cpu, const struct insn *in, unsigned half)
+{
+	uint64_t v;
+	gva_t lin;
+
+	if (unlikely(!ea_linear(cpu, in, 8, ACC_READ, &lin)) ||
+	    unlikely(!mmu_load(cpu, lin, &v, 8))) {
+		return false;
+	}
+	cpu->fpu.v[in->reg].q[half] = v;
+	return true;
+}
+
+#define MOVE_FN(name, vex, body)                                                                   \
+	static enum exec_result name(struct vcpu *cpu, const struct insn *in)                      \
+	{                                                                                          \
+		if (unlikely(cpu->fp_trap & (vex ? TRAP_AVX : TRAP_SSE))) {                        \
+			return vex ? simd_trap_avx(cpu, in) : simd_trap_sse(cpu, in);              \
+		}                                                                                  \
+		return likely(body) ? exec_next(cpu, in) : exec_abort(cpu, in);                    \
+	}
 #define LOAD_FN(name, size, aligned, vex)                                                          \
-	static enum exec_result name(struct vcpu *cpu, const struct insn *in)                      \
-	{                                                                                          \
-		return do_load(cpu, in, size, aligned, vex);                                       \
-	}
+	MOVE_FN(name, vex, load_body(cpu, in, size, aligned, vex))
 #define STORE_FN(name, size, from, aligned, vex)                                                   \
-	static enum exec_result name(struct vcpu *cpu, const struct insn *in)                      \
-	{                                                                                          \
-		return do_store(cpu, in, size, from, aligned, vex);                                \
-	}
+	MOVE_FN(name, vex, store_body(cpu, in, size, from, aligned))
 
 LOAD_FN(load4, 4, false, false)
 LOAD_FN(load8, 8, false, false)
@@ -87,34 +98,8 @@ STORE_FN(vstore16_aligned, 16, 0, true, true)
 STORE_FN(vstore32, 32, 0, false, true)
 STORE_FN(vstore32_aligned, 32, 0, true, true)
 
-/* The low or high quarter replaced by memory: MOVLPS, MOVHPS and the PD forms; legacy only. */
-static inline enum exec_result do_load_half(struct vcpu *cpu, const struct insn *in, unsigned half)
-{
-	uint64_t v;
-	gva_t lin;
-
-	if (unlikely(cpu->fp_trap & TRAP_SSE)) {
-		return simd_trap_sse(cpu, in);
-	}
-	if (unlikely(!ea_linear(cpu, in, 8, ACC_READ, &lin)) ||
-	    unlikely(!mmu_load(cpu, lin, &v, 8))) {
-		return exec_abort(cpu, in);
-	}
-	cpu->fpu.v[in->reg].q[half] = v;
-	return exec_next(cpu, in);
-}
-
-static enum exec_result load_low(struct vcpu *cpu, const struct insn *in)
-{
-	return do_load_half(cpu, in, 0);
-}
-
-static enum exec_result load_high(struct vcpu *cpu, const struct insn *in)
-{
-	return do_load_half(cpu, in, 1);
-}
-
-enum move { MOVE_LOAD, MOVE_STORE, MOVE_STORE_HIGH, MOVE_LOAD_LOW, MOVE_LOAD_HIGH, MOVE_NONE };
+MOVE_FN(load_low, false, load_half_body(cpu, in, 0))
+MOVE_FN(load_high, false, load_half_body(cpu, in, 1))
 
 struct mov_row {
 	exec_fn *load, *load_aligned, *store, *store_aligned;

@@ -54,13 +54,9 @@ static void set_fcw(struct vcpu *cpu, uint16_t fcw)
 	fpu_image_set(cpu, cpu->fpu.image); /* ES follows */
 }
 
-bool x87_pending(struct vcpu *cpu, const struct insn *in, enum exec_result *ret)
+bool x87_pending(const struct vcpu *cpu)
 {
-	if (cpu->fpu.x87_live || !(image_fsw(cpu) & FSW_ES) || !(cpu->cr0 & CR0_NE)) {
-		return false;
-	}
-	*ret = exec_fault(cpu, in, EX_MF);
-	return true;
+	return !cpu->fpu.x87_live && (image_fsw(cpu) & FSW_ES) && (cpu->cr0 & CR0_NE);
 }
 
 /* --- one instruction through the image --------------------------------------------------------- */
@@ -84,7 +80,7 @@ static void *image_operand(struct vcpu *cpu, const struct insn *in, bool store, 
 	unsigned size = in->mem_size;
 
 	if (!store) {
-		return simd_load_fn(size, false)(cpu, in);
+		return simd_load_fn(size, size == 16)(cpu, in); /* CVTPD2PI and CVTTPD2PI */
 	}
 	if (!ea_linear(cpu, in, size, ACC_WRITE, ret_lin) ||
 	    !mmu_probe(cpu, *ret_lin, size, ACC_WRITE)) {
@@ -140,7 +136,8 @@ static bool writes_memory(const struct insn *in)
 	return row && opnd_infos[row->opnd[0]].kind != OK_P && opnd_infos[row->opnd[0]].kind != OK_V;
 }
 
-static enum exec_result through_image(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result through_image(struct vcpu *cpu,
+							       const struct insn *in)
 {
 	uint8_t image[FXS_SIZE] __attribute__((aligned(16)));
 	bool store = writes_memory(in), was_pending;
@@ -156,6 +153,7 @@ static enum exec_result through_image(struct vcpu *cpu, const struct insn *in)
 		}
 	}
 	if (!run_raw(cpu, in, mem, was_pending, image)) {
+		fpu_image_set(cpu, image); /* #XM comes behind the change to MMX */
 		return stub_fp_fault(cpu, in);
 	}
 	if (!was_pending && (load_le16(image + FXS_FSW) & FSW_ES)) {
@@ -166,22 +164,24 @@ static enum exec_result through_image(struct vcpu *cpu, const struct insn *in)
 		return exec_abort(cpu, in);
 	}
 	fpu_image_set(cpu, image);
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
 
 enum exec_result x87_slow(struct vcpu *cpu, const struct insn *in)
 {
 	enum exec_result r;
 
-	if (x87_pending(cpu, in, &r)) {
-		return r;
+
+	if (x87_pending(cpu)) {
+		return exec_fault(cpu, in, EX_MF);
 	}
 	if (!cpu->fpu.x87_live && cpu->fpu.loaded && (image_fcw(cpu) & FCW_MASKS) == FCW_MASKS) {
 		host_load(cpu->fpu.image);
 		cpu->fpu.x87_live = 1;
 		return in->fn(cpu, in);
 	}
-	return through_image(cpu, in);
+	r = through_image(cpu, in);
+	return r == EXEC_NEXT ? exec_next(cpu, in) : r;
 }
 
 /* --- MMX for C handlers --------------------------------------------------------------------------- */
@@ -237,37 +237,38 @@ static enum exec_result fnstsw_ax(struct vcpu *cpu, const struct insn *in)
 	return exec_next(cpu, in);
 }
 
-static inline enum exec_result store_word(struct vcpu *cpu, const struct insn *in, uint16_t v)
+static enum exec_result store_word(struct vcpu *cpu, const struct insn *in, uint16_t v)
 {
 	gva_t lin;
 
 	if (!ea_linear(cpu, in, 2, ACC_WRITE, &lin) || !mmu_store(cpu, lin, &v, 2)) {
 		return exec_abort(cpu, in);
 	}
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
 
-static enum exec_result fnstsw_mem(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnstsw_mem_body(struct vcpu *cpu, const struct insn *in)
 {
 	X87_CHECK_TRAP(cpu, in);
 	return store_word(cpu, in, current_fsw(cpu));
 }
+SIMD_HANDLER(fnstsw_mem)
 
-static enum exec_result fnstcw(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnstcw_body(struct vcpu *cpu, const struct insn *in)
 {
 	X87_CHECK_TRAP(cpu, in);
 	return store_word(cpu, in, current_fcw(cpu));
 }
+SIMD_HANDLER(fnstcw)
 
-static enum exec_result fldcw(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fldcw_body(struct vcpu *cpu, const struct insn *in)
 {
-	enum exec_result r;
 	uint16_t v;
 	gva_t lin;
 
 	X87_CHECK_TRAP(cpu, in);
-	if (x87_pending(cpu, in, &r)) {
-		return r;
+	if (x87_pending(cpu)) {
+		return exec_fault(cpu, in, EX_MF);
 	}
 	if (!ea_linear(cpu, in, 2, ACC_READ, &lin) || !mmu_load(cpu, lin, &v, 2)) {
 		return exec_abort(cpu, in);
@@ -278,10 +279,11 @@ static enum exec_result fldcw(struct vcpu *cpu, const struct insn *in)
 		fpu_sync_x87(cpu);
 		set_fcw(cpu, v);
 	}
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(fldcw)
 
-static enum exec_result fnclex(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnclex_body(struct vcpu *cpu, const struct insn *in)
 {
 	X87_CHECK_TRAP(cpu, in);
 	if (cpu->fpu.x87_live) {
@@ -289,8 +291,9 @@ static enum exec_result fnclex(struct vcpu *cpu, const struct insn *in)
 	} else {
 		store_le16(cpu->fpu.image + FXS_FSW, image_fsw(cpu) & 0x7f00);
 	}
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(fnclex)
 
 /* FNINIT empties the registers by their tags; their contents stay. */
 static void image_fninit(struct vcpu *cpu)
@@ -302,13 +305,14 @@ static void image_fninit(struct vcpu *cpu)
 	store_le16(im + FXS_FCW, FCW_INIT);
 }
 
-static enum exec_result fninit(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fninit_body(struct vcpu *cpu, const struct insn *in)
 {
 	X87_CHECK_TRAP(cpu, in);
 	fpu_sync_x87(cpu);
 	image_fninit(cpu);
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(fninit)
 
 /* FNENI, FNDISI (8087), FNSETPM (80287): nothing since the 80387. */
 static enum exec_result x87_nothing(struct vcpu *cpu, const struct insn *in)
@@ -324,7 +328,7 @@ static struct env_format env_format(const struct vcpu *cpu, const struct insn *i
 	return (struct env_format){ .wide = in->osz != 2, .protected = cpu->key & KEY_PE };
 }
 
-static enum exec_result fnstenv(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnstenv_body(struct vcpu *cpu, const struct insn *in)
 {
 	struct env_format f = env_format(cpu, in);
 	uint8_t env[ENV_MAX];
@@ -338,19 +342,19 @@ static enum exec_result fnstenv(struct vcpu *cpu, const struct insn *in)
 		return exec_abort(cpu, in);
 	}
 	set_fcw(cpu, image_fcw(cpu) | FCW_MASKS);
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(fnstenv)
 
-static enum exec_result fldenv(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fldenv_body(struct vcpu *cpu, const struct insn *in)
 {
 	struct env_format f = env_format(cpu, in);
-	enum exec_result r;
 	uint8_t env[ENV_MAX];
 	gva_t lin;
 
 	X87_CHECK_TRAP(cpu, in);
-	if (x87_pending(cpu, in, &r)) {
-		return r;
+	if (x87_pending(cpu)) {
+		return exec_fault(cpu, in, EX_MF);
 	}
 	if (!ea_linear(cpu, in, env_size(f), ACC_READ, &lin) ||
 	    !simd_read(cpu, lin, env, env_size(f))) {
@@ -359,10 +363,11 @@ static enum exec_result fldenv(struct vcpu *cpu, const struct insn *in)
 	fpu_sync_x87(cpu);
 	env_load(cpu->fpu.image, f, env);
 	fpu_image_set(cpu, cpu->fpu.image);
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(fldenv)
 
-static enum exec_result fnsave(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnsave_body(struct vcpu *cpu, const struct insn *in)
 {
 	struct env_format f = env_format(cpu, in);
 	uint8_t state[ENV_STATE_MAX];
@@ -379,20 +384,20 @@ static enum exec_result fnsave(struct vcpu *cpu, const struct insn *in)
 		return exec_abort(cpu, in);
 	}
 	image_fninit(cpu);
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(fnsave)
 
-static enum exec_result frstor(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result frstor_body(struct vcpu *cpu, const struct insn *in)
 {
 	struct env_format f = env_format(cpu, in);
 	uint8_t state[ENV_STATE_MAX];
 	unsigned size = env_size(f) + 80;
-	enum exec_result r;
 	gva_t lin;
 
 	X87_CHECK_TRAP(cpu, in);
-	if (x87_pending(cpu, in, &r)) {
-		return r;
+	if (x87_pending(cpu)) {
+		return exec_fault(cpu, in, EX_MF);
 	}
 	if (!ea_linear(cpu, in, size, ACC_READ, &lin) || !simd_read(cpu, lin, state, size)) {
 		return exec_abort(cpu, in);
@@ -403,8 +408,9 @@ static enum exec_result frstor(struct vcpu *cpu, const struct insn *in)
 		memcpy(cpu->fpu.image + FXS_ST + i * 16, state + env_size(f) + i * 10, 10);
 	}
 	fpu_image_set(cpu, cpu->fpu.image);
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(frstor)
 
 exec_fn *x87_bind(const struct insn *in)
 {

@@ -99,7 +99,7 @@ static bool area_linear(struct vcpu *cpu, const struct insn *in, unsigned size, 
 
 /* --- FXSAVE, FXRSTOR ----------------------------------------------------------------------------- */
 
-static enum exec_result fxsave(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fxsave_body(struct vcpu *cpu, const struct insn *in)
 {
 	unsigned size = FXS_XMM + vector_count(cpu) * 16;
 	uint8_t area[FXS_SIZE];
@@ -119,10 +119,11 @@ static enum exec_result fxsave(struct vcpu *cpu, const struct insn *in)
 	if (!simd_write(cpu, lin, area, size)) {
 		return exec_abort(cpu, in);
 	}
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(fxsave)
 
-static enum exec_result fxrstor(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fxrstor_body(struct vcpu *cpu, const struct insn *in)
 {
 	uint8_t area[FXS_SIZE];
 	gva_t lin;
@@ -140,8 +141,9 @@ static enum exec_result fxrstor(struct vcpu *cpu, const struct insn *in)
 	get_x87(cpu, in, area);
 	get_xmm(cpu, area);
 	fpu_set_mxcsr(cpu, load_le32(area + FXS_MXCSR));
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(fxrstor)
 
 /* --- XSAVE family -------------------------------------------------------------------------------- */
 
@@ -231,21 +233,23 @@ static enum exec_result save_standard(struct vcpu *cpu, const struct insn *in, b
 			rfbm & (XFEATURE_SSE | XFEATURE_AVX), 8, area)) {
 		return exec_abort(cpu, in);
 	}
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
 
-static enum exec_result xsave(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result xsave_body(struct vcpu *cpu, const struct insn *in)
 {
 	return save_standard(cpu, in, false);
 }
+SIMD_HANDLER(xsave)
 
-static enum exec_result xsaveopt(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result xsaveopt_body(struct vcpu *cpu, const struct insn *in)
 {
 	return save_standard(cpu, in, true);
 }
+SIMD_HANDLER(xsaveopt)
 
 /* Compacted; AVX, the only extended component, lies where the standard format has it. */
-static enum exec_result xsavec(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result xsavec_body(struct vcpu *cpu, const struct insn *in)
 {
 	uint64_t rfbm = requested(cpu), inuse;
 	unsigned size = fpu_xsave_size(rfbm, true);
@@ -270,8 +274,9 @@ static enum exec_result xsavec(struct vcpu *cpu, const struct insn *in)
 	if (!write_area(cpu, in, lin, inuse, inuse & XFEATURE_SSE, 16, area)) {
 		return exec_abort(cpu, in);
 	}
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(xsavec)
 
 /* --- XRSTOR -------------------------------------------------------------------------------------------- */
 
@@ -315,7 +320,7 @@ static void restore(struct vcpu *cpu, const struct insn *in, uint64_t rfbm, uint
 	}
 }
 
-static enum exec_result xrstor(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result xrstor_body(struct vcpu *cpu, const struct insn *in)
 {
 	uint64_t rfbm = requested(cpu), from;
 	uint8_t area[XS_SIZE];
@@ -328,7 +333,7 @@ static enum exec_result xrstor(struct vcpu *cpu, const struct insn *in)
 		return r;
 	}
 	if (!area_linear(cpu, in, fpu_xsave_size(rfbm, false), 64, ACC_READ, &lin) ||
-	    !simd_read(cpu, lin + XS_HEADER, area + XS_HEADER, 64)) {
+	    !simd_read(cpu, lin, area, XS_HEADER + 64)) {
 		return exec_abort(cpu, in);
 	}
 	if (!header_valid(cpu, area + XS_HEADER)) {
@@ -337,8 +342,7 @@ static enum exec_result xrstor(struct vcpu *cpu, const struct insn *in)
 	compacted = load_le64(area + XS_HEADER + 8) & BIT64(63);
 	from = rfbm & load_le64(area + XS_HEADER);
 	load_mxcsr = compacted ? from & XFEATURE_SSE : rfbm & (XFEATURE_SSE | XFEATURE_AVX);
-	if (!simd_read(cpu, lin, area, FXS_SIZE) ||
-	    ((from & XFEATURE_AVX) && !simd_read(cpu, lin + XS_AVX, area + XS_AVX, XS_AVX_SIZE))) {
+	if ((from & XFEATURE_AVX) && !simd_read(cpu, lin + XS_AVX, area + XS_AVX, XS_AVX_SIZE)) {
 		return exec_abort(cpu, in);
 	}
 	if (load_mxcsr) {
@@ -351,12 +355,13 @@ static enum exec_result xrstor(struct vcpu *cpu, const struct insn *in)
 	if (load_mxcsr || (compacted && (rfbm & XFEATURE_SSE))) {
 		fpu_set_mxcsr(cpu, mxcsr);
 	}
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(xrstor)
 
 /* --- MXCSR ---------------------------------------------------------------------------------------------- */
 
-static enum exec_result ldmxcsr(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result ldmxcsr_body(struct vcpu *cpu, const struct insn *in)
 {
 	uint32_t v;
 	gva_t lin;
@@ -369,10 +374,11 @@ static enum exec_result ldmxcsr(struct vcpu *cpu, const struct insn *in)
 		return exec_gp0(cpu, in);
 	}
 	fpu_set_mxcsr(cpu, v);
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(ldmxcsr)
 
-static enum exec_result stmxcsr(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result stmxcsr_body(struct vcpu *cpu, const struct insn *in)
 {
 	uint32_t v = fpu_mxcsr(cpu);
 	gva_t lin;
@@ -381,8 +387,9 @@ static enum exec_result stmxcsr(struct vcpu *cpu, const struct insn *in)
 	if (!ea_linear(cpu, in, 4, ACC_WRITE, &lin) || !mmu_store(cpu, lin, &v, 4)) {
 		return exec_abort(cpu, in);
 	}
-	return exec_next(cpu, in);
+	return EXEC_NEXT;
 }
+SIMD_HANDLER(stmxcsr)
 
 exec_fn *xsave_bind(const struct insn *in)
 {

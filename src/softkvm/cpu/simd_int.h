@@ -26,6 +26,8 @@ simd_mem_fn *simd_load_fn(unsigned size, bool aligned);
 /* Store `size` bytes of fpu.bounce to the operand. False: simd_mem_failed(). */
 typedef bool simd_store_fn(struct vcpu *cpu, const struct insn *in);
 simd_store_fn *simd_store_fn_of(unsigned size, bool aligned);
+/* Could they be stored? For instructions that change more than memory. */
+simd_store_fn *simd_probe_fn(unsigned size);
 /* Where the operand may be written directly; NULL: take the slow way, no fault was raised. */
 simd_mem_fn *simd_direct_fn(unsigned size);
 enum exec_result simd_mem_failed(struct vcpu *cpu, const struct insn *in);
@@ -44,6 +46,18 @@ enum exec_result simd_trap_sse(struct vcpu *cpu, const struct insn *in);
 enum exec_result simd_trap_avx(struct vcpu *cpu, const struct insn *in);
 enum exec_result simd_trap_mmx(struct vcpu *cpu, const struct insn *in);
 enum exec_result simd_trap_x87(struct vcpu *cpu, const struct insn *in);
+
+/*
+ * The handler `name` from name_body(), which returns EXEC_NEXT when it is done: apart, so
+ * that no local's address is alive at the tail call (see exec.h).
+ */
+#define SIMD_HANDLER(name)                                                                         \
+	static enum exec_result name(struct vcpu *cpu, const struct insn *in)                      \
+	{                                                                                          \
+		enum exec_result r = name##_body(cpu, in);                                         \
+                                                                                                   \
+		return likely(r == EXEC_NEXT) ? exec_next(cpu, in) : r;                            \
+	}
 
 /* For C handlers of SSE and AVX instructions: leave if the class traps. */
 #define SIMD_CHECK_TRAP(cpu, in)                                                                   \
@@ -67,8 +81,8 @@ exec_fn *x87_bind(const struct insn *in);	  /* exec_x87.c */
  * writable.
  */
 enum exec_result x87_slow(struct vcpu *cpu, const struct insn *in);
-/* Before a waiting instruction: is an exception pending, that must be raised (#MF)? Then *ret. */
-bool x87_pending(struct vcpu *cpu, const struct insn *in, enum exec_result *ret);
+/* Before a waiting instruction: must a pending exception be raised (#MF)? */
+bool x87_pending(const struct vcpu *cpu);
 /* MM0..MM7 for C handlers; x87_enter_mmx(): TOP 0, all valid, as every MMX instruction leaves it. */
 void x87_read_mmx(struct vcpu *cpu, unsigned reg, uint8_t out[8]);
 void x87_enter_mmx(struct vcpu *cpu);
