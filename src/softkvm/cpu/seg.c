@@ -126,7 +126,7 @@ bool seg_linear(struct vcpu *cpu, unsigned seg, uint64_t offset, unsigned size,
 		return true;
 	}
 	s = &cpu->seg[seg];
-	if (cpu_protected(cpu) && (s->unusable || !type_allows(s, acc))) {
+	if (cpu_protected(cpu) && (s->unusable || !s->present || !type_allows(s, acc))) {
 		return seg_fault(cpu, seg);
 	}
 	if (!within_limit(s, (uint32_t)offset, size)) {
@@ -197,6 +197,9 @@ void cpu_reset(struct vcpu *cpu, bool init)
 {
 	struct cpuid_regs id;
 
+	if (cpu->cpuid_count == 0) {
+		cpu_features_update(cpu); /* KVM_SET_CPUID2 does it otherwise */
+	}
 	cpuid_query(cpu, 1, 0, &id);
 	memset(cpu->gpr, 0, sizeof(cpu->gpr));
 	cpu->gpr[RDX] = id.eax != 0 ? id.eax : 0x600;
