@@ -398,6 +398,7 @@ int vcpu_run(struct vcpu *cpu)
 	enum turn t;
 
 	guest_enter(cpu);
+	fpu_load(cpu);
 	if (!cpu->has_run) {
 		mmu_cpuid_changed(cpu);
 	}
@@ -408,6 +409,7 @@ int vcpu_run(struct vcpu *cpu)
 		t = turn(cpu);
 	} while (t == TURN_GO || t == TURN_AGAIN);
 	steal_time_leave(cpu);
+	fpu_unload(cpu);
 	guest_leave(cpu);
 	if (t == TURN_EINTR) {
 		cpu->run->exit_reason = KVM_EXIT_INTR;
