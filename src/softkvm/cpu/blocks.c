@@ -420,7 +420,8 @@ static void block_current(struct vcpu *cpu, struct block *b, uint8_t *host)
 	b->host = host;
 	cpu->blk = b;
 	cpu->blk_va = b->rip;
-	cpu->insn_count += b->count;
+	/* One store: others may read it at any time. */
+	__atomic_store_n(&cpu->insn_count, cpu->insn_count + b->count, __ATOMIC_RELAXED);
 }
 
 /* The block at cpu->rip, found in a chain or made; current. NULL: blocks->result says why. */

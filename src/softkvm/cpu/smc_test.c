@@ -143,8 +143,8 @@ static void *patch_main(void *arg)
 {
 	struct patch *p = arg;
 
-	while (p->v->cpu[0]->insn_count < 10000) {
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&p->v->cpu[0]->insn_count, __ATOMIC_RELAXED) < 10000) {
+		sched_yield();
 	}
 	if (!p->by_vcpu) { /* as a device's DMA: nobody is told */
 		__atomic_store_n(&p->v->ram[poll_byte()], 0x55, __ATOMIC_RELAXED);
@@ -157,6 +157,9 @@ static void *patch_main(void *arg)
 
 static void patch_by(struct test *t, bool by_vcpu)
 {
+#ifdef __SANITIZE_THREAD__
+	SKIP(t, "guests race for their memory by design");
+#endif
 	struct testvm *v = guest64_new(2, poll);
 	struct patch p = { v, by_vcpu, 0 };
 	pthread_t thread;

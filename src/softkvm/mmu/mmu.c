@@ -79,19 +79,6 @@ void mmu_env_refresh(struct vcpu *cpu)
 	env->efer = cpu->efer;
 }
 
-void mmu_reload(struct vcpu *cpu)
-{
-	mmu_flush_all(cpu);
-	mmu_env_refresh(cpu);
-	if ((cpu->cr0 & CR0_PG) && (cpu->cr4 & CR4_PAE) && !(cpu->efer & EFER_LMA) &&
-	    !walk_load_pdptes(&cpu->mmu->env, cpu->cr3)) {
-		memset(cpu->mmu->env.pdpte, 0, sizeof(cpu->mmu->env.pdpte));
-	}
-	if (!mmu_set_cr3(cpu, cpu->cr3, false)) {
-		mmu_select_tlb(cpu);
-	}
-}
-
 /* --- translation --------------------------------------------------------------------------- */
 
 static bool fault_page(struct vcpu *cpu, gva_t lin, uint32_t error)
@@ -259,6 +246,20 @@ static bool span_get(struct vcpu *cpu, gva_t lin, unsigned size, enum mmu_access
 		mmu_access(cpu, next_page(cpu, lin, system), acc, kind, &ret->part[1]));
 }
 
+/*
+ * #AC for operands of 2, 4 and 8 bytes; wider ones are vectors and have their own rules. Comes after
+ * page faults (SDM 3A table 6-2).
+ */
+static bool aligned(struct vcpu *cpu, gva_t lin, unsigned size)
+{
+	if (likely(!mmu_checks_alignment(cpu)) || (size != 2 && size != 4 && size != 8) ||
+	    lin % size == 0) {
+		return true;
+	}
+	cpu->fault = (struct fault){ .vector = EX_AC, .has_error = true };
+	return false;
+}
+
 /* --- watchpoints --------------------------------------------------------------------------- */
 
 static void watch_note(struct vcpu *cpu, gva_t lin, unsigned size, bool write)
@@ -345,7 +346,8 @@ bool mmu_slow_load(struct vcpu *cpu, gva_t lin, void *out, unsigned size, bool s
 {
 	struct span s;
 
-	if (!span_get(cpu, lin, size, ACC_READ, system, &s) || !span_read(cpu, &s, out)) {
+	if (!span_get(cpu, lin, size, ACC_READ, system, &s) ||
+	    (!system && !aligned(cpu, lin, size)) || !span_read(cpu, &s, out)) {
 		return false;
 	}
 	if (!system) {
@@ -358,7 +360,8 @@ bool mmu_slow_store(struct vcpu *cpu, gva_t lin, const void *in, unsigned size, 
 {
 	struct span s;
 
-	if (!span_get(cpu, lin, size, ACC_WRITE, system, &s) || !span_write(cpu, &s, in)) {
+	if (!span_get(cpu, lin, size, ACC_WRITE, system, &s) ||
+	    (!system && !aligned(cpu, lin, size)) || !span_write(cpu, &s, in)) {
 		return false;
 	}
 	if (!system) {
@@ -402,7 +405,8 @@ unsigned mmu_run(struct vcpu *cpu, gva_t lin, enum mmu_access acc, bool down, un
 	unsigned off = lin & 4095, n;
 	struct target t;
 
-	if (off + size > 4096 || !mmu_access(cpu, lin, acc, mmu_kind(cpu, false), &t) || !t.host ||
+	if (off + size > 4096 || (mmu_checks_alignment(cpu) && lin % size != 0) ||
+	    !mmu_access(cpu, lin, acc, mmu_kind(cpu, false), &t) || !t.host ||
 	    (cpu->mmu->watch_on && page_watched(cpu->mmu, lin & PAGE_MASK))) {
 		return 0;
 	}
@@ -436,7 +440,7 @@ void *mmu_rmw_slow(struct vcpu *cpu, gva_t lin, unsigned size, bool *ret_slow)
 	struct span s;
 
 	*ret_slow = false;
-	if (!span_get(cpu, lin, size, ACC_RMW, false, &s)) {
+	if (!span_get(cpu, lin, size, ACC_RMW, false, &s) || !aligned(cpu, lin, size)) {
 		return NULL;
 	}
 	*ret_slow = true;
@@ -454,7 +458,7 @@ bool mmu_rmw_begin(struct vcpu *cpu, gva_t lin, void *old, unsigned size, bool l
 {
 	struct span *s = &cpu->mmu->rmw;
 
-	if (!span_get(cpu, lin, size, ACC_RMW, false, s)) {
+	if (!span_get(cpu, lin, size, ACC_RMW, false, s) || !aligned(cpu, lin, size)) {
 		return false;
 	}
 	if (locked) {

@@ -152,8 +152,6 @@ bool io_port_out_rep(struct vcpu *cpu, uint16_t port, const void *buf, unsigned 
 
 /* --- life ----------------------------------------------------------------------------- */
 int mmu_vcpu_init(struct vcpu *cpu); /* 0 or -ENOMEM; cpu->vm is set */
-/* MAXPHYADDR and page sizes follow the guest's CPUID: after it was set, and at each KVM_RUN. */
+/* MAXPHYADDR and page sizes follow the guest's CPUID: after it was set. */
 void mmu_cpuid_changed(struct vcpu *cpu);
-/* State was set from outside (SET_SREGS): everything cached is void, PDPTEs are loaded anew. */
-void mmu_reload(struct vcpu *cpu);
 void mmu_vcpu_done(struct vcpu *cpu);

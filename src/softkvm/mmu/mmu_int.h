@@ -11,7 +11,8 @@
 
 /*
  * Memory bound: a space has three tables of 2048 entries of 32 bytes and as many notes of 16, so
- * a vCPU's TLBs take at most 8 * 3 * 96 KiB = 2.3 MiB, mapped but not touched before they are used.
+ * a vCPU's TLBs take at most 8 * 3 * 96 KiB = 2.3 MiB (and an empty one), mapped but not touched
+ * before they are used.
  */
 #define TLB_SPACES   8	 /* PCIDs kept warm */
 #define TLB_LOG_MAX  128 /* filled entries remembered one by one; more: a flush scans */
@@ -85,6 +86,7 @@ struct span {
 struct mmu {
 	struct tlb_space space[TLB_SPACES];
 	struct tlb_space *cur;
+	struct tlb_entry *none; /* a table that grants nothing: every access takes the slow path */
 	uint64_t use_clock;
 	void *memory; /* the tables' mapping */
 	size_t memory_bytes;
@@ -107,6 +109,11 @@ static inline enum tlb_kind mmu_kind(const struct vcpu *cpu, bool system)
 		return TLB_USER;
 	}
 	return (cpu->rflags & FL_AC) && (cpu->cr4 & CR4_SMAP) ? TLB_SUPER_AC : TLB_SUPER;
+}
+/* Alignment is checked (SDM 3A 6.15, vector 17): CPL 3 with CR0.AM and RFLAGS.AC. */
+static inline bool mmu_checks_alignment(const struct vcpu *cpu)
+{
+	return cpu->cpl == 3 && (cpu->cr0 & CR0_AM) && (cpu->rflags & FL_AC);
 }
 int tlb_init(struct mmu *m);
 void tlb_done(struct mmu *m);

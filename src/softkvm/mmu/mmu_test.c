@@ -591,6 +591,35 @@ static void test_execute_disable(struct test *t)
 	DONE(f);
 }
 
+static void test_alignment(struct test *t)
+{
+	struct fixture f = fix_new(1);
+	uint64_t v = 0;
+	bool slow;
+	void *h;
+
+	map(&f, 0x400000, 0x200000 | P | W | U);
+	f.cpu->cr0 |= CR0_AM;
+	f.cpu->rflags |= FL_AC;
+	mmu_select_tlb(f.cpu);
+	WANT(mmu_load(f.cpu, 0x400001, &v, 4)); /* not at CPL 0 */
+	f.cpu->cpl = 3;
+	mmu_select_tlb(f.cpu);
+	for (unsigned size = 2; size <= 8; size *= 2) {
+		WANT(mmu_load(f.cpu, 0x400000 + size, &v, size));
+		WANT(!mmu_load(f.cpu, 0x400001 + size, &v, size));
+		WANT(f.cpu->fault.vector == EX_AC && f.cpu->fault.has_error && !f.cpu->fault.error);
+		WANT(!mmu_store(f.cpu, 0x400ff8 + size / 2, &v, size));
+		WANT(!mmu_rmw(f.cpu, 0x400001, size, &slow) && !slow);
+		WANT(mmu_run(f.cpu, 0x400001, ACC_READ, false, size, &h) == 0);
+	}
+	WANT(!mmu_load(f.cpu, 0x401001, &v, 4) && f.cpu->fault.vector == EX_PF); /* goes before */
+	f.cpu->rflags &= ~(uint64_t)FL_AC;
+	mmu_select_tlb(f.cpu);
+	WANT(mmu_load(f.cpu, 0x400001, &v, 8));
+	DONE(f);
+}
+
 static const struct test_case cases[] = {
 	{ "stale_until_invlpg", test_stale_until_invlpg },
 	{ "no_caching_of_absence", test_no_caching_of_absence },
@@ -617,6 +646,7 @@ static const struct test_case cases[] = {
 	{ "code_overflow", test_code_overflow },
 	{ "translate", test_translate },
 	{ "execute_disable", test_execute_disable },
+	{ "alignment", test_alignment },
 	{ 0 },
 };
 

@@ -57,7 +57,7 @@ int tlb_init(struct mmu *m)
 	size_t one = TABLE_BYTES + NOTES_BYTES;
 	uint8_t *p;
 
-	m->memory_bytes = one * TLB_SPACES * TLB_KINDS;
+	m->memory_bytes = one * TLB_SPACES * TLB_KINDS + TABLE_BYTES;
 	p = mmap(NULL, m->memory_bytes, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED) {
@@ -74,6 +74,8 @@ int tlb_init(struct mmu *m)
 			p += one;
 		}
 	}
+	m->none = (struct tlb_entry *)p;
+	m->none[0] = (struct tlb_entry){ tag_empty(0), tag_empty(0), tag_empty(0), 0 };
 	m->space[0].used = true;
 	m->cur = &m->space[0];
 	return 0;
@@ -335,7 +337,9 @@ static void space_switch(struct mmu *m, uint32_t pcid)
 
 void mmu_select_tlb(struct vcpu *cpu)
 {
-	cpu->tlb = cpu->mmu->cur->table[mmu_kind(cpu, false)].entry;
+	cpu->tlb = unlikely(mmu_checks_alignment(cpu)) ?
+			   cpu->mmu->none :
+			   cpu->mmu->cur->table[mmu_kind(cpu, false)].entry;
 }
 
 static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
