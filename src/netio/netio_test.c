@@ -5,8 +5,13 @@
  * host's loopback, and is reached through a forwarded port.
  */
 #include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/test.h"
@@ -535,6 +540,101 @@ static void test_tap_errors(struct test *t)
 	loop_free(loop);
 }
 
+/* --- a real tap, in a network namespace of our own
+ * ------------------------------------------------- */
+
+#define TAP_ADDR 0x0a090901 /* 10.9.9.1 */
+
+/* Make a persistent tap with an address, and set it up. */
+static bool make_tap(const char *name, bool multi)
+{
+	struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) };
+	struct sockaddr_in *a = (struct sockaddr_in *)&ifr.ifr_addr;
+	AUTO_FD fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	AUTO_FD s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (multi) {
+		ifr.ifr_flags |= (short)IFF_MULTI_QUEUE;
+	}
+	memcpy(ifr.ifr_name, name, strlen(name));
+	if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0) {
+		return false;
+	}
+	*a = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(TAP_ADDR) };
+	if (ioctl(s, SIOCSIFADDR, &ifr) < 0) {
+		return false;
+	}
+	ifr.ifr_flags = IFF_UP | IFF_RUNNING;
+	return ioctl(s, SIOCSIFFLAGS, &ifr) == 0;
+}
+
+/* Ask for the tap's address on `queue`: the kernel must answer, on whichever queue. */
+static bool arp_works(struct guest *g, unsigned queue)
+{
+	uint8_t *eth = g->tx + HDR, *arp = eth + ETH;
+	struct iovec out = { g->tx, HDR + ETH + 28 }, in = { g->rx, sizeof(g->rx) };
+	ns_t until = clock_now_ns() + WAIT_NS;
+
+	memset(g->tx, 0, out.iov_len);
+	memset(eth, 0xff, 6);
+	memcpy(eth + 6, guest_mac, 6);
+	put16(eth + 12, 0x0806);
+	memcpy(arp, "\0\1\10\0\6\4\0\1", 8);
+	memcpy(arp + 8, guest_mac, 6);
+	put32(arp + 14, TAP_ADDR + 1);
+	put32(arp + 24, TAP_ADDR);
+	if (netio_send(g->n, queue, &out, 1) != (ssize_t)out.iov_len) {
+		return false;
+	}
+	while (clock_now_ns() < until) {
+		loop_poll(g->loop, 50 * NS_PER_MS);
+		for (unsigned q = 0; g->readable && q < netio_queues(g->n); q++) {
+			while (netio_receive(g->n, q, &in, 1) > 0) {
+				const uint8_t *r = g->rx + HDR + ETH;
+
+				if (be16(r - 2) == 0x0806 && r[7] == 2 &&
+				    be32(r + 14) == TAP_ADDR) {
+					return true;
+				}
+			}
+		}
+		g->readable = false;
+	}
+	return false;
+}
+
+static void test_tap(struct test *t)
+{
+	struct guest *g = calloc(1, sizeof(*g));
+	char error[256] = "";
+	struct netio *other;
+
+	CHECK(t, g && loop_new(NULL, &g->loop) == 0);
+	if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
+		SKIP(t, "no network namespace to be had");
+	}
+	if (!make_tap("tap0", false)) {
+		SKIP(t, "no tap to be had");
+	}
+	CHECK_EQ(t, netio_tap_new(g->loop, "tap0", 1, error, sizeof(error), &g->n), 0);
+	netio_set_client(g->n, &client, g);
+	CHECK(t, netio_offloads(g->n) & NETIO_OFFLOAD_TSO4);
+	netio_set_offloads(g->n, NETIO_OFFLOAD_CSUM | NETIO_OFFLOAD_TSO4);
+	CHECK(t, arp_works(g, 0));
+	CHECK_EQ(t, netio_tap_new(g->loop, "tap0", 1, error, sizeof(error), &other), -EBUSY);
+	CHECK(t, strstr(error, "in use"));
+	netio_free(g->n);
+	CHECK_EQ(t, netio_tap_new(g->loop, "tap0", 2, error, sizeof(error), &other), -EINVAL);
+	CHECK_EQ(t, netio_tap_new(g->loop, "lo", 1, error, sizeof(error), &other), -EINVAL);
+	CHECK(t, make_tap("tap1", true));
+	CHECK_EQ(t, netio_tap_new(g->loop, "tap1", 1, error, sizeof(error), &other), 0);
+	netio_free(other);
+	CHECK_EQ(t, netio_tap_new(g->loop, "tap1", 3, error, sizeof(error), &g->n), 0);
+	CHECK_EQ(t, netio_queues(g->n), 3);
+	guest_free(g);
+	free(g);
+}
+
 static const struct test_case cases[] = {
 	{ "pair", test_pair },
 	{ "checksum", test_checksum },
@@ -545,6 +645,7 @@ static const struct test_case cases[] = {
 	{ "garbage", test_garbage },
 	{ "ipv6", test_ipv6 },
 	{ "tap-errors", test_tap_errors },
+	{ "tap", test_tap }, /* the last: it leaves the host's network */
 	{ 0 },
 };
 
