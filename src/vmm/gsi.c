@@ -11,15 +11,6 @@
 
 #include "base/assert.h"
 
-int gsi_init(struct gsi *g, struct vm *vm)
-{
-	memset(g, 0, sizeof(*g));
-	g->vm = vm;
-	pthread_mutex_init(&g->lock, NULL);
-	g->table = calloc(1, sizeof(*g->table) + GSI_TABLE_MAX * sizeof(g->table->entries[0]));
-	return g->table ? 0 : -ENOMEM;
-}
-
 void gsi_done(struct gsi *g)
 {
 	free(g->table);
@@ -71,6 +62,19 @@ static int set_table_locked(struct gsi *g)
 	g->table->flags = 0;
 	g->table->nr = gsi_fill_table(g, g->table->entries);
 	return kvm_ioctl(g->vm->kvm, g->vm->fd, KVM_SET_GSI_ROUTING, g->table);
+}
+
+int gsi_init(struct gsi *g, struct vm *vm)
+{
+	memset(g, 0, sizeof(*g));
+	g->vm = vm;
+	pthread_mutex_init(&g->lock, NULL);
+	g->table = calloc(1, sizeof(*g->table) + GSI_TABLE_MAX * sizeof(g->table->entries[0]));
+	if (!g->table) {
+		return -ENOMEM;
+	}
+	/* KVM's own table has the timer at pin 0. */
+	return set_table_locked(g);
 }
 
 void gsi_line_set(struct gsi *g, unsigned gsi, bool level)
