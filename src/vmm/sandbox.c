@@ -58,6 +58,9 @@ struct rule {
 	uint64_t mask, value;
 };
 
+/* In place of a value: this process's number. */
+#define OWN_PID UINT64_MAX
+
 #define CALL(who, name)                      \
 	{                                    \
 		who, SCMP_SYS(name), 0, 0, 0 \
@@ -151,6 +154,10 @@ static const struct rule rules[] = {
 	CALL(SOFT, memfd_create),
 	CALL(SOFT, ftruncate),
 	CALL(SOFT, membarrier),
+	/* The software engine copies its callers' structures so, to answer EFAULT: own memory only.
+	 */
+	CALL_IF(SOFT, process_vm_readv, 1, UINT32_MAX, OWN_PID),
+	CALL_IF(SOFT, process_vm_writev, 1, UINT32_MAX, OWN_PID),
 	/* Time. Usually answered without a call. */
 	CALL(ALL, clock_gettime),
 	CALL(ALL, clock_nanosleep),
@@ -277,11 +284,13 @@ static bool concerns(enum who who, const struct sandbox_options *o)
 
 static int add_rule(scmp_filter_ctx ctx, const struct rule *r)
 {
+	uint64_t value = r->value == OWN_PID ? (uint64_t)getpid() : r->value;
+
 	if (!r->arg) {
 		return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, r->call, 0);
 	}
 	return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, r->call, 1,
-				SCMP_CMP(r->arg - 1, SCMP_CMP_MASKED_EQ, r->mask, r->value));
+				SCMP_CMP(r->arg - 1, SCMP_CMP_MASKED_EQ, r->mask, value));
 }
 
 /* Whether some rule of the table allows this call without a condition. */

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -107,6 +108,24 @@ static int do_code(void)
 		       : 0;
 }
 
+static int peek(pid_t pid)
+{
+	char from = 'x', to = 0;
+	struct iovec local = { &to, 1 }, remote = { &from, 1 };
+
+	return process_vm_readv(pid, &local, 1, &remote, 1, 0) < 0 ? errno : 0;
+}
+
+static int do_peek_self(void)
+{
+	return peek(getpid());
+}
+
+static int do_peek_other(void)
+{
+	return peek(1);
+}
+
 static int do_ptrace_flag(void)
 {
 	return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0 ? errno : 0;
@@ -150,6 +169,7 @@ static void test_what_a_guest_needs(struct test *t)
 	CHECK_EQ(t, attempt(do_threads, soft), 0);
 	CHECK_EQ(t, attempt(do_code, soft), 0);
 	CHECK_EQ(t, attempt(do_inet, net), 0);
+	CHECK_EQ(t, attempt(do_peek_self, soft), 0);
 }
 
 static void test_files_are_closed(struct test *t)
@@ -180,6 +200,8 @@ static void test_no_way_out(struct test *t)
 	CHECK(t, attempt(do_ptrace_flag, hard) == KILLED);
 	CHECK(t, attempt(do_code, hard) == KILLED);
 	CHECK_EQ(t, attempt(do_inet, hard), EACCES);
+	CHECK(t, attempt(do_peek_other, soft) == KILLED);
+	CHECK(t, attempt(do_peek_self, hard) == KILLED);
 	CHECK(t, attempt(do_netlink, net) == KILLED);
 }
 
