@@ -129,6 +129,8 @@ catch_enter:
 	ret
 /* void catch_leave(uint64_t *buffer, long result) */
 catch_leave:
+	movw $0x10, %cx			/* null after a change of rings; compatibility mode wants one */
+	movw %cx, %ss
 	movq 0(%rdi), %rbx
 	movq 8(%rdi), %rbp
 	movq 16(%rdi), %r12
