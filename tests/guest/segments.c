@@ -126,6 +126,8 @@ static void test_syscall(void)
 __asm__("	.code32\n"
 	".globl compat_code\n"
 	"compat_code:\n"
+	"	movl $0x10, %eax\n"	/* the way back from ring 3 left a null selector */
+	"	movl %eax, %ds\n"
 	"	movl $0xffffffff, %eax\n"
 	"	incl %eax\n"		/* 40 is INC here, a prefix in 64-bit mode */
 	"	.byte 0x40\n"
