@@ -81,6 +81,8 @@ bool dt_run_native(struct dt_case *cases, unsigned n);
 struct dt_soft;
 struct dt_soft *dt_soft_new(void);
 void dt_soft_free(struct dt_soft *s);
+/* For tests that set control registers, mode or traps: these stay from case to case. */
+struct vcpu *dt_soft_vcpu(struct dt_soft *s);
 /* Decode, bind, run. *ret_in: the decoded instruction (op OP_NONE: #UD by the decoder). */
 void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *ret,
 		 struct insn *ret_in);

@@ -208,6 +208,11 @@ void dt_soft_free(struct dt_soft *s)
 	free(s);
 }
 
+struct vcpu *dt_soft_vcpu(struct dt_soft *s)
+{
+	return &s->cpu;
+}
+
 /* Between the XSAVE image and struct fpu; all components are taken as present. */
 static void load_fpu(struct vcpu *cpu, const uint8_t *x)
 {
@@ -285,7 +290,8 @@ void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *r
 
 	load_state(s, c);
 	memset(ret, 0, sizeof(*ret));
-	len = insn_decode(s->code + (c->in.rip - DT_CODE), 15, c->in.rip, MODE_64, &s->insn[0]);
+	len = insn_decode(s->code + (c->in.rip - DT_CODE), 15, c->in.rip,
+			  cpu->key & KEY_MODE, &s->insn[0]);
 	if (len < 0) {
 		memset(ret_in, 0, sizeof(*ret_in));
 		s->insn[0] = (struct insn){ .len = 1 };
