@@ -59,8 +59,10 @@ int netio_user_new(struct loop *loop, const struct netio_user_options *o, char *
 /* An existing tap interface (opened with IFF_VNET_HDR, `queues` queues). */
 int netio_tap_new(struct loop *loop, const char *ifname, unsigned queues, char *error,
 		  size_t error_size, struct netio **ret);
-/* A pair of ends joined back to back, for tests. */
+/* A pair of ends joined back to back, for tests; with 1 to 4 queues. */
 int netio_pair_new(struct loop *loop, struct netio **ret_a, struct netio **ret_b);
+int netio_pair_new_queues(struct loop *loop, unsigned queues, struct netio **ret_a,
+			  struct netio **ret_b);
 void netio_free(struct netio *n);
 
 void netio_set_client(struct netio *n, const struct netio_client *c, void *opaque);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two ends, back to back. Each end has a queue of frames for it; a full queue
- * makes the other's send say -EAGAIN. Callbacks come from the loop, woken by an
- * eventfd of each end, never from within send or receive.
+ * Two ends, back to back. Each end has queues of frames for it, what is sent on
+ * queue n comes out of queue n; a full one makes the other's send say -EAGAIN.
+ * Callbacks come from the loop, woken by an eventfd of each end, never from
+ * within send or receive.
  */
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -10,12 +11,13 @@
 
 #include "netio/netio_int.h"
 
-#define QUEUE_BYTES MIB(1)
+#define QUEUE_BYTES     MIB(1)
+#define PAIR_QUEUES_MAX 4
 
 struct pair_end {
 	struct netio n;
 	struct pair_end *other; /* NULL: it is gone */
-	struct netio_queue queue;
+	struct netio_queue queues[PAIR_QUEUES_MAX];
 	int wake_fd;
 	bool readable_due, writable_due;
 	bool told;    /* readable() was called, receive has not yet said -EAGAIN */
@@ -65,7 +67,7 @@ static ssize_t pair_send(struct netio *n, unsigned queue, const struct iovec *io
 	if (!o) {
 		return (ssize_t)len;
 	}
-	if (!netio_queue_put(&o->queue, iov, count)) {
+	if (!netio_queue_put(&o->queues[queue % n->queues], iov, count)) {
 		e->blocked = true;
 		return -EAGAIN;
 	}
@@ -80,7 +82,7 @@ static ssize_t pair_receive(struct netio *n, unsigned queue, const struct iovec 
 			    unsigned count)
 {
 	struct pair_end *e = from_netio(n), *o = e->other;
-	ssize_t r = netio_queue_get(&e->queue, iov, count);
+	ssize_t r = netio_queue_get(&e->queues[queue % n->queues], iov, count);
 
 	if (r == -EAGAIN) {
 		e->told = false;
@@ -104,7 +106,9 @@ static void pair_free(struct netio *n)
 		loop_unwatch_fd(n->loop, e->wake_fd);
 	}
 	fd_closep(&e->wake_fd);
-	netio_queue_done(&e->queue);
+	for (unsigned i = 0; i < n->queues; i++) {
+		netio_queue_done(&e->queues[i]);
+	}
 	free(e);
 }
 
@@ -114,7 +118,7 @@ static const struct netio_class pair_class = {
 	.free = pair_free,
 };
 
-static int end_new(struct loop *loop, struct pair_end **ret)
+static int end_new(struct loop *loop, unsigned queues, struct pair_end **ret)
 {
 	struct pair_end *e = calloc(1, sizeof(*e));
 	int r;
@@ -122,13 +126,15 @@ static int end_new(struct loop *loop, struct pair_end **ret)
 	if (!e) {
 		return -ENOMEM;
 	}
-	e->n = (struct netio){ .cls = &pair_class, .loop = loop, .queues = 1, .link_up = true };
+	e->n = (struct netio){
+		.cls = &pair_class, .loop = loop, .queues = queues, .link_up = true
+	};
 	e->n.offloads =
 		NETIO_OFFLOAD_CSUM | NETIO_OFFLOAD_TSO4 | NETIO_OFFLOAD_TSO6 | NETIO_OFFLOAD_ECN;
 	e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = e->wake_fd < 0 ? -errno : loop_watch_fd(loop, e->wake_fd, EPOLLIN, woken, e);
-	if (!r) {
-		r = netio_queue_init(&e->queue, QUEUE_BYTES);
+	for (unsigned i = 0; i < queues && !r; i++) {
+		r = netio_queue_init(&e->queues[i], QUEUE_BYTES);
 	}
 	if (r < 0) {
 		pair_free(&e->n);
@@ -138,15 +144,16 @@ static int end_new(struct loop *loop, struct pair_end **ret)
 	return 0;
 }
 
-int netio_pair_new(struct loop *loop, struct netio **ret_a, struct netio **ret_b)
+int netio_pair_new_queues(struct loop *loop, unsigned queues, struct netio **ret_a,
+			  struct netio **ret_b)
 {
 	struct pair_end *a, *b;
-	int r = end_new(loop, &a);
+	int r = queues && queues <= PAIR_QUEUES_MAX ? end_new(loop, queues, &a) : -EINVAL;
 
 	if (r < 0) {
 		return r;
 	}
-	r = end_new(loop, &b);
+	r = end_new(loop, queues, &b);
 	if (r < 0) {
 		pair_free(&a->n);
 		return r;
@@ -156,4 +163,9 @@ int netio_pair_new(struct loop *loop, struct netio **ret_a, struct netio **ret_b
 	*ret_a = &a->n;
 	*ret_b = &b->n;
 	return 0;
+}
+
+int netio_pair_new(struct loop *loop, struct netio **ret_a, struct netio **ret_b)
+{
+	return netio_pair_new_queues(loop, 1, ret_a, ret_b);
 }

@@ -79,7 +79,7 @@ static int make_net(struct target *t)
 {
 	struct virtio_net_options v = { .mtu = 1500 };
 
-	ASSERT(netio_pair_new(t->d->t->loop, &t->near, &t->far) == 0);
+	ASSERT(netio_pair_new_queues(t->d->t->loop, 2, &t->near, &t->far) == 0);
 	v.netio = t->near;
 	return virtio_net_new(t->d->host, -1, &v, &t->pci);
 }
@@ -241,7 +241,7 @@ static void host_net(struct target *t, struct input *in)
 	static uint8_t frame[70000];
 	struct iovec iov = { frame, NETIO_HDR_BYTES + take(in, 2) };
 
-	(void)netio_send(t->far, 0, &iov, 1);
+	(void)netio_send(t->far, iov.iov_len & 1, &iov, 1);
 	iov.iov_len = sizeof(frame);
 	while (take(in, 1) & 1 && netio_receive(t->far, 0, &iov, 1) > 0) {
 	}

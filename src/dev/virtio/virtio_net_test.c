@@ -45,7 +45,7 @@ static void on_writable(void *opaque)
 
 static const struct netio_client end_client = { .readable = on_readable, .writable = on_writable };
 
-static struct card *card_new(void)
+static struct card *card_new_queues(unsigned queues)
 {
 	struct card *c = calloc(1, sizeof(*c));
 	struct virtio_net_options o = { .mtu = 1500 };
@@ -56,7 +56,7 @@ static struct card *card_new(void)
 	}
 	c->d = testdrv_new();
 	memcpy(o.mac, mac, 6);
-	if (netio_pair_new(c->d->t->loop, &c->device_end, &c->end) < 0) {
+	if (netio_pair_new_queues(c->d->t->loop, queues, &c->device_end, &c->end) < 0) {
 		return NULL;
 	}
 	o.netio = c->device_end;
@@ -65,6 +65,11 @@ static struct card *card_new(void)
 		return NULL;
 	}
 	return c;
+}
+
+static struct card *card_new(void)
+{
+	return card_new_queues(1);
 }
 
 static void card_free(struct card *c)
@@ -95,13 +100,18 @@ static ssize_t end_send(struct card *c, size_t len, uint8_t seed)
 	return netio_send(c->end, 0, &iov, 1);
 }
 
-static bool add_rx(struct card *c, gpa_t *ret_gpa, uint32_t len)
+static bool add_rx_to(struct card *c, unsigned queue, gpa_t *ret_gpa, uint32_t len)
 {
 	struct testdrv_seg s = { testdrv_alloc(c->d, len, 1), len, true };
 
 	*ret_gpa = s.gpa;
 	memset(testdrv_host(c->d, s.gpa), 0xcc, len);
-	return testdrv_add(&c->d->q[0], &s, 1) >= 0;
+	return testdrv_add(&c->d->q[queue], &s, 1) >= 0;
+}
+
+static bool add_rx(struct card *c, gpa_t *ret_gpa, uint32_t len)
+{
+	return add_rx_to(c, 0, ret_gpa, len);
 }
 
 static bool matches(struct card *c, gpa_t gpa, size_t at, size_t len, uint8_t seed)
@@ -346,7 +356,8 @@ static void test_reset(struct test *t)
 	card_free(c);
 }
 
-static int control(struct card *c, uint8_t class, uint8_t cmd, const void *data, uint32_t n)
+static int control_on(struct card *c, unsigned queue, uint8_t class, uint8_t cmd, const void *data,
+		      uint32_t n)
 {
 	gpa_t gpa = testdrv_alloc(c->d, 3 + n, 1);
 	uint8_t *p = testdrv_host(c->d, gpa);
@@ -359,11 +370,16 @@ static int control(struct card *c, uint8_t class, uint8_t cmd, const void *data,
 	p[1] = cmd;
 	p[2] = 0xee;
 	memcpy(p + 3, data, n);
-	if (testdrv_add(&c->d->q[2], s, 3) < 0) {
+	if (testdrv_add(&c->d->q[queue], s, 3) < 0) {
 		return -1;
 	}
-	testdrv_kick(&c->d->q[2]);
-	return testdrv_wait_used(&c->d->q[2], &len) < 0 || len != 1 ? -1 : p[2];
+	testdrv_kick(&c->d->q[queue]);
+	return testdrv_wait_used(&c->d->q[queue], &len) < 0 || len != 1 ? -1 : p[2];
+}
+
+static int control(struct card *c, uint8_t class, uint8_t cmd, const void *data, uint32_t n)
+{
+	return control_on(c, 2, class, cmd, data, n);
 }
 
 static void test_control(struct test *t)
@@ -401,6 +417,67 @@ static void test_control(struct test *t)
 	card_free(c);
 }
 
+/* A frame on the back end's queue `from` must come out of the driver's queue `to`. */
+static bool crosses(struct card *c, unsigned from, unsigned to)
+{
+	struct iovec iov = { c->frame, 200 };
+	uint32_t len;
+	gpa_t gpa;
+
+	memset(c->frame, 0, HDR);
+	memset(c->frame + HDR, (int)(from + 1), 200 - HDR);
+	if (!add_rx_to(c, to, &gpa, 1526)) {
+		return false;
+	}
+	testdrv_kick(&c->d->q[to]);
+	return netio_send(c->end, from, &iov, 1) == 200 &&
+	       testdrv_wait_used(&c->d->q[to], &len) >= 0 && len == 200 &&
+	       *((uint8_t *)testdrv_host(c->d, gpa) + 199) == from + 1;
+}
+
+static bool sends_on(struct card *c, unsigned pair)
+{
+	struct testdrv_seg s = { testdrv_alloc(c->d, 100, 1), 100, false };
+	struct iovec iov = { c->frame, sizeof(c->frame) };
+	uint32_t len;
+
+	if (testdrv_add(&c->d->q[2 * pair + 1], &s, 1) < 0) {
+		return false;
+	}
+	testdrv_kick(&c->d->q[2 * pair + 1]);
+	return testdrv_wait_used(&c->d->q[2 * pair + 1], &len) >= 0 &&
+	       netio_receive(c->end, pair, &iov, 1) == 100;
+}
+
+static void test_pairs(struct test *t)
+{
+	struct card *c = card_new_queues(3);
+	uint8_t pairs[2] = { 3, 0 };
+
+	CHECK(t, c);
+	CHECK_EQ(t, testdrv_config(c->d, 8, 2), 3);
+	CHECK(t, testdrv_start(c->d, BASE | F_CTRL_VQ | BIT64(22), 7, 16));
+	/* Until the driver asks for more, all comes in by the first pair. */
+	CHECK(t, crosses(c, 0, 0) && crosses(c, 1, 0) && crosses(c, 2, 0));
+	CHECK_EQ(t, control_on(c, 6, 4, 0, pairs, 2), 0);
+	CHECK(t, crosses(c, 0, 0) && crosses(c, 1, 2) && crosses(c, 2, 4));
+	CHECK(t, sends_on(c, 0) && sends_on(c, 1) && sends_on(c, 2));
+	pairs[0] = 2;
+	CHECK_EQ(t, control_on(c, 6, 4, 0, pairs, 2), 0);
+	CHECK(t, crosses(c, 0, 0) && crosses(c, 1, 2) && crosses(c, 2, 0));
+	pairs[0] = 4;
+	CHECK_EQ(t, control_on(c, 6, 4, 0, pairs, 2), 1);
+	pairs[0] = 0;
+	CHECK_EQ(t, control_on(c, 6, 4, 0, pairs, 2), 1);
+	/* A driver without MQ finds the control queue as the third. */
+	c->d->alloc_at = 0x10000;
+	CHECK(t, testdrv_start(c->d, BASE | F_CTRL_VQ | F_CTRL_RX, 3, 16));
+	pairs[0] = 1;
+	CHECK_EQ(t, control_on(c, 2, 0, 0, pairs, 1), 0);
+	CHECK(t, crosses(c, 0, 0) && crosses(c, 2, 0));
+	card_free(c);
+}
+
 static const struct test_case cases[] = {
 	{ "config", test_config },
 	{ "transmit", test_transmit },
@@ -410,6 +487,7 @@ static const struct test_case cases[] = {
 	{ "receive-stock", test_receive_stock },
 	{ "reset", test_reset },
 	{ "control", test_control },
+	{ "pairs", test_pairs },
 	{ 0 },
 };
 
