@@ -4,6 +4,8 @@
  */
 #include "softkvm/cpu/exec_int.h"
 
+#include <cpuid.h>
+
 bool int_rmw_slow(struct vcpu *cpu, gva_t lin, unsigned size, int_op *op, uint64_t b, bool slow,
 		  bool locked)
 {
@@ -19,6 +21,20 @@ bool int_rmw_slow(struct vcpu *cpu, gva_t lin, unsigned size, int_op *op, uint64
 	}
 	cpu->cc = cc;
 	return true;
+}
+
+static bool host_has_rdrand(void)
+{
+	unsigned a, b, c = 0, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_RDRND);
+}
+
+static bool host_has_rdseed(void)
+{
+	unsigned a, b = 0, c, d;
+
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_RDSEED);
 }
 
 /*
@@ -38,8 +54,8 @@ static bool host_has(uint16_t op)
 	case OP_BZHI:
 	case OP_PDEP:
 	case OP_PEXT: return __builtin_cpu_supports("bmi2");
-	case OP_RDRAND: return __builtin_cpu_supports("rdrnd");
-	case OP_RDSEED: return __builtin_cpu_supports("rdseed");
+	case OP_RDRAND: return host_has_rdrand();
+	case OP_RDSEED: return host_has_rdseed();
 	default: return true;
 	}
 }
