@@ -99,6 +99,8 @@ static bool must_complete(const struct vcpu *cpu)
 static int run_checked(struct vcpu *cpu)
 {
 	struct kvm_run *run = cpu->run;
+	bool at_once = __atomic_load_n(&run->immediate_exit, __ATOMIC_ACQUIRE);
+	uint32_t reason = run->exit_reason;
 	int r = sync_in(cpu);
 
 	if (r != 0) {
@@ -110,11 +112,14 @@ static int run_checked(struct vcpu *cpu)
 		}
 		cpu->cr8 = run->cr8;
 	}
-	if (__atomic_load_n(&run->immediate_exit, __ATOMIC_ACQUIRE) && !must_complete(cpu)) {
+	if (at_once && !must_complete(cpu)) {
 		return -EINTR;
 	}
 	r = vcpu_run(cpu);
 	cpu->has_run = true;
+	if (at_once && r == -EINTR) {
+		run->exit_reason = reason; /* the guest did not run: the last exit's words stay true */
+	}
 	return r;
 }
 
@@ -130,14 +135,12 @@ int api_run(struct api_call *c)
 	running = cpu;
 	if (sigwatch_enter(cpu)) {
 		r = -EINTR;
+		cpu->run->exit_reason = KVM_EXIT_INTR;
 	} else {
 		r = run_checked(cpu);
 	}
 	sigwatch_leave(cpu);
 	running = NULL;
-	if (r == -EINTR) {
-		cpu->run->exit_reason = KVM_EXIT_INTR;
-	}
 	sync_out(cpu);
 	fill_run(cpu);
 	return r;
