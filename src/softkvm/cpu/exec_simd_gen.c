@@ -15,8 +15,9 @@
  * continue at stub_fp_fault(cpu, insn). Register numbers are read from the insn at run time,
  * but for MMX and x87: their registers are live in the host, so they are part of the code.
  *
- * A stub is: trap check; [memory operand by a C function]; operands; instruction;
- * results; on to the next instruction.
+ * A stub is: trap check; [the memory operand's host address by the TLB]; operands; instruction;
+ * results; on to the next instruction. Behind that the rare part: C functions for operands that
+ * are not simply there, with a bounce buffer.
  */
 #include "softkvm/cpu/simd_int.h"
 
@@ -40,6 +41,12 @@ struct form {
 	bool flags;	 /* sets arithmetic flags */
 	uint8_t mem_size;
 	uint8_t kind[4]; /* enum opnd_kind */
+	struct address {
+		bool flat;	/* INSN_FLAT: computed and looked up in the stub itself */
+		bool wide;	/* 64-bit address size; else 32: 16-bit ones are left to C */
+		bool indexed;
+		bool segmented; /* the segment base may not be 0 */
+	} ea;
 };
 
 /* --- rows by number ------------------------------------------------------------------------ */
@@ -162,6 +169,20 @@ static void form_operand(struct form *f, unsigned i)
 	}
 }
 
+static void form_address(struct form *f)
+{
+	const struct insn *in = f->in;
+
+	if (!f->mem) {
+		return;
+	}
+	f->ea.flat = (in->flags & INSN_FLAT) && in->asz >= 4;
+	f->ea.wide = in->asz == 8;
+	f->ea.indexed = in->index != GPR_ZERO;
+	/* 64-bit addresses are of 64-bit mode, where only FS and GS have a base */
+	f->ea.segmented = !f->ea.wide || in->seg == SEG_FS || in->seg == SEG_GS;
+}
+
 static bool form_init(struct form *f, const struct insn *in)
 {
 	memset(f, 0, sizeof(*f));
@@ -186,6 +207,7 @@ static bool form_init(struct form *f, const struct insn *in)
 		f->store = false; /* all operands are sources */
 	}
 	f->w = form_w(f);
+	form_address(f);
 	return true;
 }
 
@@ -206,6 +228,7 @@ static uint64_t form_key(const struct form *f)
 	if (f->has_imm) {
 		k |= (uint64_t)(uint8_t)in->imm << 24;
 	}
+	k |= (uint64_t)(f->ea.flat | f->ea.wide << 1 | f->ea.indexed << 2 | f->ea.segmented << 3) << 48;
 	return k | (uint64_t)in->op << 32;
 }
 
@@ -505,69 +528,198 @@ static unsigned trap_check(struct stub_code *c, uint8_t mask)
 	return stub_jcc(c, 5);
 }
 
+/* movzbl field(%rsi), %ecx or %eax */
+static void load_field(struct stub_code *c, unsigned reg, size_t field)
+{
+	uint8_t code[] = { 0x0f, 0xb6, (uint8_t)(0x46 | reg << 3), (uint8_t)field };
+
+	stub_bytes(c, sizeof(code), code);
+}
+
+/* The linear address, in rdx. Clobbers rax, rcx. */
+static void linear_address(struct stub_code *c, const struct address *a)
+{
+	if (a->indexed) {
+		load_field(c, 0, offsetof(struct insn, index));
+		load_field(c, 1, offsetof(struct insn, scale));
+		stub_bytes(c, 4, "\x48\x8b\x94\xc7"); /* mov gpr(%rdi,%rax,8), %rdx */
+		stub_u32(c, OFF_GPR(0));
+		stub_bytes(c, 3, "\x48\xd3\xe2"); /* shl %cl, %rdx */
+		stub_bytes(c, 3, "\x48\x03\x56"); /* add disp(%rsi), %rdx */
+	} else {
+		stub_bytes(c, 3, "\x48\x8b\x56"); /* mov disp(%rsi), %rdx */
+	}
+	stub_byte(c, offsetof(struct insn, disp));
+	load_field(c, 0, offsetof(struct insn, base));
+	stub_bytes(c, 4, "\x48\x03\x94\xc7"); /* add gpr(%rdi,%rax,8), %rdx */
+	stub_u32(c, OFF_GPR(0));
+	if (!a->wide) {
+		stub_bytes(c, 2, "\x89\xd2"); /* mov %edx, %edx */
+	}
+	if (a->segmented) {
+		load_field(c, 0, offsetof(struct insn, seg));
+		stub_bytes(c, 4, "\x48\x03\x94\xc7"); /* add segbase(%rdi,%rax,8), %rdx */
+		stub_u32(c, (uint32_t)offsetof(struct vcpu, segbase));
+	}
+}
+
+/*
+ * The operand's host address in rcx, by the TLB; jumps away (ret_slow) if it is not to be had: no
+ * entry, page crossing, not aligned.
+ */
+static void host_address(struct stub_code *c, const struct form *f, bool aligned,
+			 unsigned ret_slow[2])
+{
+	uint8_t tag = f->store ? offsetof(struct tlb_entry, wtag) : offsetof(struct tlb_entry, rtag);
+
+	_Static_assert(sizeof(struct tlb_entry) == 32, "shr by 12 - 5");
+	linear_address(c, &f->ea);
+	stub_bytes(c, 8, "\x48\x89\xd0\x48\xc1\xe8\x07\x25"); /* mov %rdx, %rax; shr $7, %rax; and */
+	stub_u32(c, (TLB_ENTRIES - 1) * sizeof(struct tlb_entry));
+	stub_bytes(c, 3, "\x48\x03\x87"); /* add tlb(%rdi), %rax */
+	stub_u32(c, (uint32_t)offsetof(struct vcpu, tlb));
+	stub_bytes(c, 6, "\x48\x89\xd1\x48\x2b\x48"); /* mov %rdx, %rcx; sub tag(%rax), %rcx */
+	stub_byte(c, tag);
+	stub_bytes(c, 3, "\x48\x81\xf9"); /* cmp $4096 - size, %rcx; ja */
+	stub_u32(c, 4096u - f->mem_size);
+	ret_slow[0] = stub_jcc(c, 7);
+	ret_slow[1] = 0;
+	if (aligned) {
+		stub_bytes(c, 2, "\xf6\xc2"); /* test $size - 1, %dl; jne */
+		stub_byte(c, f->mem_size - 1);
+		ret_slow[1] = stub_jcc(c, 5);
+	}
+	stub_bytes(c, 3, "\x48\x03\x50"); /* add add(%rax), %rdx; mov %rdx, %rcx */
+	stub_byte(c, offsetof(struct tlb_entry, add));
+	stub_bytes(c, 3, "\x48\x89\xd1");
+}
+
+static void land_slow(struct stub_code *c, const unsigned slow[2])
+{
+	for (unsigned i = 0; i < 2; i++) {
+		if (slow[i]) {
+			stub_land(c, slow[i]);
+		}
+	}
+}
+
+/* jmp to a place behind us */
+static void jump_back(struct stub_code *c, unsigned target)
+{
+	stub_byte(c, 0xe9);
+	stub_u32(c, target - (c->n + 4));
+}
+
 static bool form_aligned(const struct form *f)
 {
 	return f->vex ? row_class(f->row) == 1 : f->mem_size == 16 && row_sse_aligned(f->row);
 }
 
-/* A handler for SSE and AVX. */
-static exec_fn *vector_stub(const struct form *f, uint64_t key)
-{
-	struct stub_code c = { .n = 0 };
-	bool aligned = form_aligned(f);
-	unsigned trap = trap_check(&c, f->vex ? TRAP_AVX : TRAP_SSE), failed = 0, unwritable = 0;
-	simd_mem_fn *load = simd_load_fn(f->mem_size, aligned);
-	simd_store_fn *store = simd_store_fn_of(f->mem_size, aligned);
-
-	if (f->mem && !load) {
-		return NULL;
-	}
-	if (f->store && f->in->op == OP_VCVTPS2PH) { /* sets flags in MXCSR too */
-		call_c(&c, (const void *)(uintptr_t)simd_probe_fn(f->mem_size));
-		stub_bytes(&c, 2, "\x84\xc0");
-		unwritable = stub_jcc(&c, 4);
-	}
-	if (f->store) {
-		stub_bytes(&c, 3, "\x48\x8d\x8f"); /* lea bounce(%rdi), %rcx */
-		stub_u32(&c, OFF_FPU(bounce));
-	} else if (f->mem) {
-		call_c(&c, (const void *)(uintptr_t)load);
-		stub_bytes(&c, 6, "\x48\x89\xc1\x48\x85\xc0"); /* mov %rax, %rcx; test %rax, %rax */
-		failed = stub_jcc(&c, 4);
-	}
-	load_operands(&c, f);
-	emit_instruction(&c, f);
-	store_results(&c, f);
-	if (f->store) {
-		call_c(&c, (const void *)(uintptr_t)store);
-		stub_bytes(&c, 2, "\x84\xc0"); /* test %al, %al */
-		failed = stub_jcc(&c, 4);
-	}
-	next_instruction(&c);
-	if (failed) {
-		stub_land(&c, failed);
-		if (unwritable) {
-			stub_land(&c, unwritable);
-		}
-		stub_jump(&c, (const void *)(uintptr_t)simd_mem_failed);
-	}
-	stub_land(&c, trap);
-	stub_jump(&c, (const void *)(uintptr_t)(f->vex ? simd_trap_avx : simd_trap_sse));
-	return stub_add(key, &c, NULL);
-}
-
-static void live_body(struct stub_code *c, const struct form *f)
+static void instruction_and_results(struct stub_code *c, const struct form *f)
 {
 	load_operands(c, f);
 	emit_instruction(c, f);
 	store_results(c, f);
 }
 
+/* Out of line: the operand by C, then on at `resume`. Returns the jump for a fault. */
+static unsigned slow_load(struct stub_code *c, simd_mem_fn *load, unsigned resume)
+{
+	unsigned failed;
+
+	call_c(c, (const void *)(uintptr_t)load);
+	stub_bytes(c, 6, "\x48\x89\xc1\x48\x85\xc0"); /* mov %rax, %rcx; test %rax, %rax; je */
+	failed = stub_jcc(c, 4);
+	jump_back(c, resume);
+	return failed;
+}
+
+/* Out of line: run into the bounce buffer, then store that by C. */
+static void slow_store(struct stub_code *c, const struct form *f, bool aligned)
+{
+	unsigned failed = 0, unwritable = 0;
+
+	if (f->in->op == OP_VCVTPS2PH) { /* sets flags in MXCSR too */
+		call_c(c, (const void *)(uintptr_t)simd_probe_fn(f->mem_size));
+		stub_bytes(c, 2, "\x84\xc0"); /* test %al, %al; je */
+		unwritable = stub_jcc(c, 4);
+	}
+	stub_bytes(c, 3, "\x48\x8d\x8f"); /* lea bounce(%rdi), %rcx */
+	stub_u32(c, OFF_FPU(bounce));
+	instruction_and_results(c, f);
+	call_c(c, (const void *)(uintptr_t)simd_store_fn_of(f->mem_size, aligned));
+	stub_bytes(c, 2, "\x84\xc0");
+	failed = stub_jcc(c, 4);
+	next_instruction(c);
+	stub_land(c, failed);
+	if (unwritable) {
+		stub_land(c, unwritable);
+	}
+	stub_jump(c, (const void *)(uintptr_t)simd_mem_failed);
+}
+
+static void slow_part(struct stub_code *c, const struct form *f, const unsigned slow[2],
+		      unsigned resume)
+{
+	unsigned failed;
+
+	land_slow(c, slow);
+	if (f->store) {
+		slow_store(c, f, form_aligned(f));
+		return;
+	}
+	failed = slow_load(c, simd_load_fn(f->mem_size, form_aligned(f)), resume);
+	stub_land(c, failed);
+	stub_jump(c, (const void *)(uintptr_t)simd_mem_failed);
+}
+
+/* A jump that is always taken, in stub_jcc()'s form. */
+static unsigned jump_slow(struct stub_code *c)
+{
+	stub_byte(c, 0xe9);
+	stub_u32(c, 0);
+	return c->n;
+}
+
+static void memory_operand(struct stub_code *c, const struct form *f, bool aligned,
+			   unsigned slow[2])
+{
+	if (f->ea.flat) {
+		host_address(c, f, aligned, slow);
+	} else {
+		slow[0] = jump_slow(c);
+		slow[1] = 0;
+	}
+}
+
+/* A handler for SSE and AVX. */
+static exec_fn *vector_stub(const struct form *f, uint64_t key)
+{
+	struct stub_code c = { .n = 0 };
+	unsigned trap = trap_check(&c, f->vex ? TRAP_AVX : TRAP_SSE), slow[2], resume;
+
+	if (f->mem) {
+		if (!simd_load_fn(f->mem_size, false)) {
+			return NULL;
+		}
+		memory_operand(&c, f, form_aligned(f), slow);
+	}
+	resume = c.n;
+	instruction_and_results(&c, f);
+	next_instruction(&c);
+	if (f->mem) {
+		slow_part(&c, f, slow, resume);
+	}
+	stub_land(&c, trap);
+	stub_jump(&c, (const void *)(uintptr_t)(f->vex ? simd_trap_avx : simd_trap_sse));
+	return stub_add(key, &c, NULL);
+}
+
 /* The instruction for x87_slow(): (cpu, insn, operand) to 0, or to 1 by SIGFPE. */
 static void raw_code(struct stub_code *c, const struct form *f)
 {
 	stub_bytes(c, 3, "\x48\x89\xd1"); /* mov %rdx, %rcx */
-	live_body(c, f);
+	instruction_and_results(c, f);
 	stub_bytes(c, 3, "\x31\xc0\xc3");
 }
 
@@ -580,34 +732,32 @@ static unsigned live_check(struct stub_code *c)
 	return stub_jcc(c, 5);
 }
 
-/* A handler for x87 and MMX, whose registers are live in the host. */
+/*
+ * A handler for x87 and MMX, whose registers are live in the host. Stores that cannot go to memory
+ * directly are x87_slow()'s too.
+ */
 static exec_fn *live_stub(const struct form *f, uint64_t key)
 {
 	bool x87 = op_group(f->in->op) == OPG_X87;
 	uint8_t traps = f->in->op == OP_WAIT ? FPTRAP_WAIT_NM : x87 ? FPTRAP_X87_NM : TRAP_MMX;
 	struct stub_code c = { .n = 0 }, raw = { .n = 0 };
-	unsigned trap = trap_check(&c, traps), slow = live_check(&c), slow2 = 0, failed = 0;
-	simd_mem_fn *fn = f->store ? simd_direct_fn(f->mem_size)
-				   : simd_load_fn(f->mem_size, form_aligned(f));
+	unsigned trap = trap_check(&c, traps), not_live = live_check(&c), slow[2] = { 0 }, resume;
 
 	if (f->mem) {
-		if (!fn) {
+		if (!simd_load_fn(f->mem_size, false)) {
 			return NULL;
 		}
-		call_c(&c, (const void *)(uintptr_t)fn);
-		stub_bytes(&c, 6, "\x48\x89\xc1\x48\x85\xc0");
-		*(f->store ? &slow2 : &failed) = stub_jcc(&c, 4);
+		memory_operand(&c, f, form_aligned(f), slow);
 	}
-	live_body(&c, f);
+	resume = c.n;
+	instruction_and_results(&c, f);
 	next_instruction(&c);
-	if (failed) {
-		stub_land(&c, failed);
-		stub_jump(&c, (const void *)(uintptr_t)simd_mem_failed);
+	if (f->mem && !f->store) {
+		slow_part(&c, f, slow, resume);
+	} else {
+		land_slow(&c, slow);
 	}
-	stub_land(&c, slow);
-	if (slow2) {
-		stub_land(&c, slow2);
-	}
+	stub_land(&c, not_live);
 	stub_jump(&c, (const void *)(uintptr_t)x87_slow);
 	stub_land(&c, trap);
 	stub_jump(&c, (const void *)(uintptr_t)(x87 ? simd_trap_x87 : simd_trap_mmx));

@@ -55,18 +55,6 @@ static inline bool probe_store(struct vcpu *cpu, const struct insn *in, unsigned
 	       mmu_probe(cpu, lin, size, ACC_WRITE);
 }
 
-static inline void *direct_ptr(struct vcpu *cpu, const struct insn *in, unsigned size)
-{
-	const struct tlb_entry *e;
-	gva_t lin;
-
-	if (!(in->flags & INSN_FLAT) || !ea_linear(cpu, in, size, ACC_WRITE, &lin)) {
-		return NULL;
-	}
-	e = mmu_tlb(cpu, lin);
-	return lin - e->wtag <= 4096 - size ? (void *)(uintptr_t)(lin + e->add) : NULL;
-}
-
 #define MEM_FNS(size)                                                                              \
 	static void *load_##size(struct vcpu *cpu, const struct insn *in)                          \
 	{                                                                                          \
@@ -79,10 +67,6 @@ static inline void *direct_ptr(struct vcpu *cpu, const struct insn *in, unsigned
 	static bool probe_##size(struct vcpu *cpu, const struct insn *in)                          \
 	{                                                                                          \
 		return probe_store(cpu, in, size);                                                 \
-	}                                                                                          \
-	static void *direct_##size(struct vcpu *cpu, const struct insn *in)                        \
-	{                                                                                          \
-		return direct_ptr(cpu, in, size);                                                  \
 	}
 MEM_FNS(1)
 MEM_FNS(2)
@@ -106,19 +90,19 @@ ALIGNED_FNS(32)
 
 struct mem_row {
 	unsigned size;
-	simd_mem_fn *load, *load_aligned, *direct;
+	simd_mem_fn *load, *load_aligned;
 	simd_store_fn *store, *store_aligned, *probe;
 };
 
 static const struct mem_row mem_rows[] = {
-	{ 1, load_1, load_1, direct_1, store_1, store_1, probe_1 },
-	{ 2, load_2, load_2, direct_2, store_2, store_2, probe_2 },
-	{ 4, load_4, load_4, direct_4, store_4, store_4, probe_4 },
-	{ 8, load_8, load_8, direct_8, store_8, store_8, probe_8 },
-	{ 10, load_10, load_10, direct_10, store_10, store_10, probe_10 },
-	{ 16, load_16, load_aligned_16, direct_16, store_16, store_aligned_16,
+	{ 1, load_1, load_1, store_1, store_1, probe_1 },
+	{ 2, load_2, load_2, store_2, store_2, probe_2 },
+	{ 4, load_4, load_4, store_4, store_4, probe_4 },
+	{ 8, load_8, load_8, store_8, store_8, probe_8 },
+	{ 10, load_10, load_10, store_10, store_10, probe_10 },
+	{ 16, load_16, load_aligned_16, store_16, store_aligned_16,
 	  probe_16 },
-	{ 32, load_32, load_aligned_32, direct_32, store_32, store_aligned_32,
+	{ 32, load_32, load_aligned_32, store_32, store_aligned_32,
 	  probe_32 },
 };
 
@@ -151,13 +135,6 @@ simd_store_fn *simd_probe_fn(unsigned size)
 	const struct mem_row *r = mem_row_of(size);
 
 	return r ? r->probe : NULL;
-}
-
-simd_mem_fn *simd_direct_fn(unsigned size)
-{
-	const struct mem_row *r = mem_row_of(size);
-
-	return r ? r->direct : NULL;
 }
 
 bool simd_read(struct vcpu *cpu, gva_t lin, void *buf, unsigned size)

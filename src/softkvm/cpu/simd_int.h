@@ -28,8 +28,6 @@ typedef bool simd_store_fn(struct vcpu *cpu, const struct insn *in);
 simd_store_fn *simd_store_fn_of(unsigned size, bool aligned);
 /* Could they be stored? For instructions that change more than memory. */
 simd_store_fn *simd_probe_fn(unsigned size);
-/* Where the operand may be written directly; NULL: take the slow way, no fault was raised. */
-simd_mem_fn *simd_direct_fn(unsigned size);
 enum exec_result simd_mem_failed(struct vcpu *cpu, const struct insn *in);
 /*
  * Bigger images, any size: false like mmu_load(). A write changes nothing if a page of it
