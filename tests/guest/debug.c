@@ -119,18 +119,24 @@ static void test_data_breakpoints(void)
 	write_dr7(0x400);
 }
 
-static void test_icebp_and_int1(void)
+static struct caught c;
+
+static void do_int1(void *arg)
 {
-	u64 after;
+	__asm__ volatile(".byte 0xf1\n1: nop\nleaq 1b(%%rip), %0" : "=r"(*(u64 *)arg));
+}
+
+static void test_int1(void)
+{
+	u64 after = 0;
 
 	begin();
-	__asm__ volatile(".byte 0xf1\n1: nop\nleaq 1b(%%rip), %0" : "=r"(after));
+	CHECK_EQ(catch_call(do_int1, &after, &c), -1);
 	CHECK_EQ(hits, 1);
 	CHECK_EQ(rip_seen[0], after);
 	CHECK_EQ(dr6_seen & 0xf00f, 0);
 }
 
-static struct caught c;
 
 static void touch_dr7(void *arg)
 {
@@ -183,7 +189,7 @@ const struct guest_test tests[] = {
 	{ "single step over MOV SS", test_step_over_mov_ss },
 	{ "instruction breakpoint and RF", test_instruction_breakpoint },
 	{ "data breakpoints", test_data_breakpoints },
-	{ "INT1", test_icebp_and_int1 },
+	{ "INT1", test_int1 },
 	{ "who may touch debug registers", test_access_rules },
 	{ "single step in a string instruction", test_string_single_step },
 	{ 0 },
