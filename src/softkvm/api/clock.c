@@ -8,6 +8,7 @@
 #include <x86intrin.h>
 
 #include "softkvm/api/api.h"
+#include "softkvm/cpu/pvclock.h"
 
 #define CALIBRATE_NS (10 * NS_PER_MS) /* with stamps good to ~50 ns: 5 parts in a million */
 #define STAMP_TRIES  8
@@ -96,7 +97,7 @@ int clock_get(struct vm *vm, struct kvm_clock_data *d)
 
 	memset(d, 0, sizeof(*d));
 	stamp(CLOCK_BOOTTIME, &boot_ns, &tsc);
-	d->clock = (uint64_t)(boot_ns + vm->kvmclock_offset_ns);
+	d->clock = pvclock_at_ns(vm, tsc); /* as guests see it */
 	d->realtime = (uint64_t)(clock_ns(CLOCK_REALTIME) - (clock_ns(CLOCK_BOOTTIME) - boot_ns));
 	d->host_tsc = tsc;
 	d->flags = CLOCK_FLAGS_VALID;

@@ -278,7 +278,7 @@ static bool check_dr(struct vcpu *cpu, unsigned nr, unsigned *ret_nr)
 	if (cpu->cpl != 0) {
 		return gp0(cpu);
 	}
-	if (cpu->dr7 & DR7_GD) {
+	if (cpu_dr7(cpu) & DR7_GD) {
 		cpu->fault = (struct fault){ .vector = EX_DB, .has_payload = true,
 					     .payload = DR6_BD };
 		return false;

@@ -11,6 +11,7 @@
 
 #include "softkvm/cpu/msr_int.h"
 #include "softkvm/cpu/pvclock.h"
+#include "softkvm/cpu/run.h"
 #include "softkvm/irqchip/irqchip.h"
 #include "softkvm/mmu/memslot.h"
 
@@ -237,6 +238,28 @@ static bool map_gpa_exit(struct vcpu *cpu, const uint64_t a[4], bool m64, uint64
 	return true;
 }
 
+/*
+ * The other vendor's instruction. KVM writes its own over it, which shows in memory, and goes on; with
+ * that habit turned off it is #UD. Where the code cannot be written, it works all the same.
+ */
+static bool fix_instruction(struct vcpu *cpu, const struct insn *in)
+{
+	static const uint8_t last_byte[] = { 0xc1, 0xd9 }; /* VMCALL, VMMCALL */
+	uint64_t lin = insn_rip(cpu, in);
+
+	if ((in->op == OP_VMMCALL) == cpu->feat.amd) {
+		return true;
+	}
+	if (cpu->vm->cap.quirks_off & KVM_X86_QUIRK_FIX_HYPERCALL_INSN) {
+		return false;
+	}
+	lin += (cpu_64bit(cpu) ? 0 : cpu->segbase[SEG_CS]) + in->len - 1u;
+	if (!mmu_store(cpu, cpu_64bit(cpu) ? lin : (uint32_t)lin, &last_byte[cpu->feat.amd], 1)) {
+		vcpu_drop_io(cpu); /* no exit for that */
+	}
+	return true;
+}
+
 static enum exec_result op_vmcall(struct vcpu *cpu, const struct insn *in)
 {
 	bool m64 = cpu_64bit(cpu);
@@ -246,6 +269,9 @@ static enum exec_result op_vmcall(struct vcpu *cpu, const struct insn *in)
 
 	if (completes(cpu, in)) {
 		return EXEC_END;
+	}
+	if (!fix_instruction(cpu, in)) {
+		return exec_ud(cpu, in);
 	}
 	if (cpu->cpl != 0) {
 		r = (uint64_t)-KVM_EPERM;

@@ -71,7 +71,10 @@ static enum msr_status row_set(struct vcpu *cpu, const struct row *r, uint64_t v
 static enum msr_status row_get(const struct vcpu *cpu, const struct row *r, uint64_t *ret,
 			       bool host)
 {
-	if (!row_there(cpu, r, host) || (r->index == MSR_SMBASE && !host)) {
+	bool hidden = r->index == MSR_SMBASE ||
+		      (r->index == MSR_PLATFORM_INFO && cpu->vm->cap.platform_info_off);
+
+	if (!row_there(cpu, r, host) || (hidden && !host)) {
 		return MSR_INVALID;
 	}
 	memcpy(ret, (const char *)cpu + r->offset, 8);

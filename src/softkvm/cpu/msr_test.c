@@ -308,6 +308,29 @@ static void test_hypercalls(struct test *t)
 	sysvm_free(&s);
 }
 
+static void test_foreign_hypercall(struct test *t)
+{
+	struct sysvm s = sysvm_new(true);
+	struct vcpu *cpu = s.cpu;
+	enum exec_result r;
+
+	cpu->feat.amd = true;
+	cpu->gpr[RAX] = 1;
+	CHECK_EQ(t, EXEC(&s, 0x0f, 0x01, 0xc1), EXEC_END);
+	CHECK_EQ(t, cpu->gpr[RAX], 0);
+	CHECK_EQ(t, s.ram[CODE + 2], 0xd9); /* rewritten */
+	cpu->feat.amd = false;
+	cpu->rip = CODE;
+	CHECK_EQ(t, EXEC(&s, 0x0f, 0x01, 0xd9), EXEC_END);
+	CHECK_EQ(t, s.ram[CODE + 2], 0xc1);
+	cpu->vm->cap.quirks_off = KVM_X86_QUIRK_FIX_HYPERCALL_INSN;
+	cpu->rip = CODE;
+	r = EXEC(&s, 0x0f, 0x01, 0xd9);
+	CHECK_FAULT(t, &s, r, EX_UD, 0);
+	CHECK_EQ(t, s.ram[CODE + 2], 0xd9);
+	sysvm_free(&s);
+}
+
 static void test_kick(struct test *t)
 {
 	struct sysvm s = sysvm_new(true);
@@ -338,6 +361,7 @@ static const struct test_case cases[] = {
 	{ "wall_clock", test_wall_clock },
 	{ "steal_time", test_steal_time },
 	{ "hypercalls", test_hypercalls },
+	{ "foreign_hypercall", test_foreign_hypercall },
 	{ "kick", test_kick },
 	{ 0 },
 };

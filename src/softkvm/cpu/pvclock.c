@@ -149,12 +149,20 @@ static void master_read(struct vm *vm, uint64_t *ret_tsc, uint64_t *ret_ns)
 	pthread_mutex_unlock(&vm->clock_lock);
 }
 
-uint64_t pvclock_now_ns(struct vm *vm)
+uint64_t pvclock_at_ns(struct vm *vm, uint64_t host_tsc)
 {
 	uint64_t tsc, ns;
 
 	master_read(vm, &tsc, &ns);
-	return ns + host_ticks_to_ns(__rdtsc() - tsc);
+	if (host_tsc < tsc) {
+		return ns - host_ticks_to_ns(tsc - host_tsc); /* the pair was taken a moment ago */
+	}
+	return ns + host_ticks_to_ns(host_tsc - tsc);
+}
+
+uint64_t pvclock_now_ns(struct vm *vm)
+{
+	return pvclock_at_ns(vm, __rdtsc());
 }
 
 /* Write a versioned page: the version is its first word. */

@@ -18,8 +18,9 @@ void pvclock_update(struct vcpu *cpu);
 int pvclock_guest_stopped(struct vcpu *cpu);
 /* The wall clock's page at `gpa` (MSR_KVM_WALL_CLOCK*). */
 void pvclock_write_wall_clock(struct vcpu *cpu, gpa_t gpa);
-/* kvm-clock as guests see it, in ns; and its pair of host TSC and time. Any thread. */
+/* kvm-clock in ns as guests see it, now and at a host TSC value. Any thread; takes vm->clock_lock. */
 uint64_t pvclock_now_ns(struct vm *vm);
+uint64_t pvclock_at_ns(struct vm *vm, uint64_t host_tsc);
 
 /*
  * The vCPU begins (again) to run guest code: at the start of KVM_RUN, and after halting. Takes the
