@@ -23,6 +23,7 @@ KNOWN = {
     ("paging", "reserved bits"): "it leaves P out of reserved-bit faults",
     ("segments", "LTR"): "it loads a null task register",
     ("debug", "INT1"): "it has no INT1 under nested virtualization",
+    ("debug", "who may touch debug registers"): "it has no general-detect trap",
     ("legacy", "segment limits and types"): NO_LIMITS,
     ("legacy", "segment loads"): NO_LIMITS,
     ("legacy", "faults in real mode"): NO_LIMITS,
