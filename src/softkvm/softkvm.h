@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -43,3 +44,8 @@ int softkvm_dup(int fd, int newfd);
 int softkvm_forget(int fd);
 /* As softkvm_kick() for the vCPU that the calling thread runs, if any. Async-signal-safe. */
 void softkvm_kick_self(void);
+/*
+ * The same for the vCPU that `thread` runs: for pthread_cancel(), which KVM_RUN puts off until it
+ * returns.
+ */
+void softkvm_kick_thread(pthread_t thread);

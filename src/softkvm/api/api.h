@@ -43,6 +43,7 @@ struct api_call {
 	void *arg;	   /* copy of the argument (ARG_IN, ARG_OUT), else NULL */
 	unsigned long raw; /* as given */
 	uint32_t request;
+	int cancel_state; /* KVM_RUN: to be put back when nothing is held any more */
 };
 
 typedef int api_fn(struct api_call *c);

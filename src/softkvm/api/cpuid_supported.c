@@ -7,6 +7,7 @@
  *  - The engine is an interpreter and translator: guests' branches, loads and stores never
  *    speculate as guests' code. So the bits that say "not affected" are true here, and
  *    they spare Linux guests retpolines, page-table isolation and their like.
+ *  - The leaves are the kernel's KVM's, so the frequency leaf 40000010H is user space's to add, too.
  *  - As with the kernel's KVM, the TSC-deadline timer is left to user space
  *    (KVM_CAP_TSC_DEADLINE_TIMER), and so is topology: leaves 0BH, 1FH and 8000001EH are empty.
  */
@@ -21,8 +22,6 @@
 #define MAX_BASIC      0xdu
 #define MAX_EXT_INTEL  0x80000008u
 #define MAX_EXT_AMD    0x80000021u
-#define KVM_LEAF_TIMING 0x40000010u
-#define APIC_BUS_KHZ   1000000u
 #define VIRT_BITS      48u
 
 /* Bits that the engine backs by itself ("own"), or only if the host has them ("host"). */
@@ -213,15 +212,13 @@ static void add_basic(struct builder *b)
 
 static void add_kvm(struct builder *b)
 {
-	struct cpuid_regs r = { .eax = KVM_LEAF_TIMING };
+	struct cpuid_regs r = { .eax = KVM_CPUID_FEATURES };
 
 	memcpy(&r.ebx, "KVMK", 4);
 	memcpy(&r.ecx, "VMKV", 4);
 	memcpy(&r.edx, "M\0\0\0", 4);
 	add(b, KVM_CPUID_SIGNATURE, 0, false, &r);
 	add(b, KVM_CPUID_FEATURES, 0, false, &(struct cpuid_regs){ .eax = KVM_FEATURES });
-	r = (struct cpuid_regs){ .eax = clock_host_tsc_khz(), .ebx = APIC_BUS_KHZ };
-	add(b, KVM_LEAF_TIMING, 0, false, &r);
 }
 
 static void add_ext1(struct builder *b)

@@ -127,6 +127,18 @@ void softkvm_kick(int vcpu_fd)
 	fdtable_kick(vcpu_fd, kick);
 }
 
+static void kick_if_run_by(struct vcpu *cpu, uintptr_t thread)
+{
+	if (atomic_load(&cpu->runner) == thread) {
+		kick(cpu);
+	}
+}
+
+void softkvm_kick_thread(pthread_t thread)
+{
+	fdtable_each_vcpu(kick_if_run_by, (uintptr_t)thread);
+}
+
 void softkvm_kick_self(void)
 {
 	api_kick_self();
@@ -200,11 +212,25 @@ static __attribute__((noinline)) int call_with_arg(const struct handle *h,
 	return r;
 }
 
+/* A cancellation that came during KVM_RUN takes place now, if it may take place anywhere. */
+static void allow_cancel(void)
+{
+	int type;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+	if (type == PTHREAD_CANCEL_ASYNCHRONOUS) {
+		pthread_setcanceltype(type, NULL);
+		pthread_testcancel();
+	}
+}
+
 int softkvm_ioctl(int fd, unsigned long request, unsigned long arg)
 {
 	struct handle *h = fdtable_get(fd);
 	const struct ioctl_row *row;
-	struct api_call c = { .raw = arg, .request = (uint32_t)request };
+	struct api_call c = { .raw = arg, .request = (uint32_t)request,
+			      .cancel_state = -1 };
 	int r;
 
 	if (!h) {
@@ -223,5 +249,8 @@ int softkvm_ioctl(int fd, unsigned long request, unsigned long arg)
 		r = call(h, row, &c);
 	}
 	handle_put(h);
+	if (c.cancel_state == PTHREAD_CANCEL_ENABLE) {
+		allow_cancel();
+	}
 	return r;
 }

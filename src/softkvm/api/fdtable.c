@@ -216,3 +216,28 @@ void fdtable_kick(int fd, void (*fn)(struct vcpu *cpu))
 	}
 	atomic_fetch_sub(&h->pins, 1);
 }
+
+static void each_in_chunk(slot_t *chunk, void (*fn)(struct vcpu *cpu, uintptr_t arg), uintptr_t arg)
+{
+	for (unsigned i = 0; i < CHUNK_SIZE; i++) {
+		struct handle *h = slot_pin(&chunk[i]);
+
+		if (h) {
+			if (h->kind == HANDLE_VCPU) {
+				fn(h->vcpu, arg);
+			}
+			atomic_fetch_sub(&h->pins, 1);
+		}
+	}
+}
+
+void fdtable_each_vcpu(void (*fn)(struct vcpu *cpu, uintptr_t arg), uintptr_t arg)
+{
+	for (unsigned i = 0; i < CHUNKS; i++) {
+		slot_t *chunk = atomic_load_explicit(&chunks[i], memory_order_acquire);
+
+		if (chunk) {
+			each_in_chunk(chunk, fn, arg);
+		}
+	}
+}

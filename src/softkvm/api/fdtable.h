@@ -13,6 +13,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 enum handle_kind {
 	HANDLE_SYSTEM,
@@ -49,3 +50,5 @@ struct handle *fdtable_get(int fd);
 void handle_put(struct handle *h);
 /* Call `fn` on the vCPU behind fd, if it is one. `fn` must be async-signal-safe. */
 void fdtable_kick(int fd, void (*fn)(struct vcpu *cpu));
+/* Call `fn` on each vCPU that has a descriptor. It must not wait for anything. */
+void fdtable_each_vcpu(void (*fn)(struct vcpu *cpu, uintptr_t arg), uintptr_t arg);

@@ -123,16 +123,22 @@ static int run_checked(struct vcpu *cpu)
 	return r;
 }
 
+/*
+ * A thread that is cancelled must not vanish out of the run loop, with the vCPU locked and known as
+ * running: it is cancelled behind it. Who cancels kicks it (softkvm_kick_thread()).
+ */
 int api_run(struct api_call *c)
 {
 	struct vcpu *cpu = c->cpu;
-	int r;
+	int r, cancel_state;
 
 	if (c->raw != 0) {
 		return -EINVAL;
 	}
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	cpu->run->flags = 0;
 	running = cpu;
+	atomic_store(&cpu->runner, (uintptr_t)pthread_self());
 	if (sigwatch_enter(cpu)) {
 		r = -EINTR;
 		cpu->run->exit_reason = KVM_EXIT_INTR;
@@ -140,8 +146,10 @@ int api_run(struct api_call *c)
 		r = run_checked(cpu);
 	}
 	sigwatch_leave(cpu);
+	atomic_store(&cpu->runner, 0);
 	running = NULL;
 	sync_out(cpu);
 	fill_run(cpu);
+	c->cancel_state = cancel_state;
 	return r;
 }

@@ -12,6 +12,7 @@
 
 #include "softkvm/api/api.h"
 #include "softkvm/api/fdtable.h"
+#include "softkvm/cpu/msr.h"
 #include "softkvm/cpu/run.h"
 #include "softkvm/irqchip/irqchip.h"
 #include "softkvm/mmu/mmu.h"
@@ -49,7 +50,6 @@ static int vcpu_alloc(struct vm *vm, uint32_t id, struct vcpu **ret)
 	cpu->id = id;
 	cpu->fd = -1;
 	cpu->tsc_khz = vm->default_tsc_khz;
-	cpu->tsc_offset = -(int64_t)vm->tsc_base_host;
 	atomic_store(&cpu->ext_vector, -1);
 	cpu->apic_base = 0xfee00000u | BIT(11) | (id == vm->boot_cpu_id ? BIT(8) : 0);
 	pthread_mutex_init(&cpu->ioctl_lock, NULL);
@@ -63,6 +63,16 @@ int vcpu_map_ring(struct vm *vm, void *run)
 
 	return mmap(at, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, vm->ring_fd,
 		    RING_PAGE * 4096) == at ? 0 : -errno;
+}
+
+/* The first TSC starts at 0; later ones join it, so that they agree whatever was written to it. */
+static void start_tsc(struct vcpu *cpu)
+{
+	const struct vcpu *first = atomic_load(&cpu->vm->vcpus[0]);
+
+	cpu->tsc_offset = 0;
+	cpu->tsc_offset = first && first->tsc_khz == cpu->tsc_khz ? first->tsc_offset :
+								      -(int64_t)cpu_tsc(cpu);
 }
 
 /* The parts that others own; on failure the caller frees. */
@@ -94,6 +104,7 @@ static int vcpu_setup(struct vcpu *cpu, int fd)
 	}
 	cpu->msr.mcg_cap = MCE_BANKS_MAX;
 	cpu_reset(cpu, false);
+	start_tsc(cpu);
 	return 0;
 }
 

@@ -9,7 +9,7 @@
 #include "softkvm/cpu/msr_int.h"
 #include "softkvm/irqchip/irqchip.h"
 
-/* --- plain registers ----------------------------------------------------------------------------- */
+/* --- plain registers ----------------------------------------------------------------- */
 enum {
 	RF_CANONICAL = BIT(0), /* other values are #GP */
 	RF_HOST_WRITE = BIT(1), /* the guest can only read it */
@@ -81,7 +81,7 @@ static enum msr_status row_get(const struct vcpu *cpu, const struct row *r, uint
 	return MSR_OK;
 }
 
-/* --- values that need a look ------------------------------------------------------------------------ */
+/* --- values that need a look --------------------------------------------------------- */
 #define MISC_ENABLE_PMU_RO (BIT64(7) | BIT64(11) | BIT64(12))
 #define UCODE_REV_INTEL	   0x100000000ull
 #define UCODE_REV_AMD	   0x01000065ull
@@ -124,6 +124,9 @@ static enum msr_status get_special(struct vcpu *cpu, uint32_t index, uint64_t *r
 	case MSR_TSC:
 		*ret = cpu_tsc(cpu);
 		return MSR_OK;
+	case MSR_MCG_CTL:
+		*ret = cpu->msr.mcg_ctl; /* user space may ask though it is not there */
+		return host ? MSR_OK : MSR_UNKNOWN;
 	case MSR_TSC_ADJUST:
 		*ret = cpu->msr.tsc_adjust;
 		return host || cpu_has(cpu, FEAT_TSC_ADJUST) ? MSR_OK : MSR_INVALID;
@@ -245,6 +248,8 @@ static enum msr_status set_special(struct vcpu *cpu, uint32_t index, uint64_t v,
 			cpu->msr.tsc_adjust += delta;
 		}
 		return MSR_OK;
+	case MSR_MCG_CTL:
+		return host && v == 0 ? set_checked(&cpu->msr.mcg_ctl, 0, true) : MSR_UNKNOWN;
 	case MSR_TSC_ADJUST:
 		return set_tsc_adjust(cpu, v, host);
 	case MSR_TSC_AUX:
@@ -302,7 +307,7 @@ static enum msr_status set_special(struct vcpu *cpu, uint32_t index, uint64_t v,
 	}
 }
 
-/* --- all ------------------------------------------------------------------------------------------------ */
+/* --- all ----------------------------------------------------------------------------- */
 static bool is_lapic(uint32_t index)
 {
 	return (index >= MSR_X2APIC_FIRST && index <= MSR_X2APIC_LAST) ||
@@ -314,6 +319,9 @@ enum msr_status msr_get(struct vcpu *cpu, uint32_t index, uint64_t *ret, bool ho
 	const struct row *r = find_row(index);
 	enum msr_status s;
 
+	if (index == MSR_PLATFORM_INFO && !host && cpu->vm->cap.platform_info_off) {
+		return MSR_INVALID;
+	}
 	if (r != NULL) {
 		return row_get(cpu, r, ret, host);
 	}
@@ -355,7 +363,7 @@ bool msr_write(struct vcpu *cpu, uint32_t index, uint64_t value, bool host)
 	return msr_set(cpu, index, value, host) == MSR_OK;
 }
 
-/* --- lists ---------------------------------------------------------------------------------------------- */
+/* --- lists --------------------------------------------------------------------------- */
 static const uint32_t list[] = {
 	MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR, MSR_CSTAR,
 	MSR_KERNEL_GS_BASE, MSR_SFMASK, MSR_LSTAR, MSR_TSC, MSR_PAT, MSR_FEATURE_CONTROL,
@@ -400,6 +408,9 @@ bool msr_feature_read(uint32_t index, uint64_t *ret)
 		return true;
 	case MSR_ARCH_CAPABILITIES:
 		*ret = ARCH_CAPS;
+		return true;
+	case 0x345: /* IA32_PERF_CAPABILITIES: there is no PMU */
+		*ret = 0;
 		return true;
 	default:
 		return false;

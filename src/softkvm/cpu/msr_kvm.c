@@ -7,7 +7,7 @@
 #include "softkvm/cpu/pvclock.h"
 #include "softkvm/irqchip/irqchip.h"
 
-/* --- KVM's own ------------------------------------------------------------------------------------- */
+/* --- KVM's own ----------------------------------------------------------------------- */
 static const struct {
 	uint32_t index;
 	uint16_t offset;
@@ -84,7 +84,7 @@ enum msr_status msr_kvm_set(struct vcpu *cpu, uint32_t index, uint64_t v, bool h
 	return MSR_UNKNOWN;
 }
 
-/* --- constants ---------------------------------------------------------------------------------------- */
+/* --- constants ----------------------------------------------------------------------- */
 enum { WR_NO, WR_IGNORE, WR_ZERO }; /* #GP; dropped; only zero */
 
 static const struct dummy {
@@ -97,6 +97,7 @@ static const struct dummy {
 	{ MSR_EBL_CR_POWERON, MSR_EBL_CR_POWERON, 0, WR_NO, false },
 	{ MSR_EBC_FREQUENCY_ID, MSR_EBC_FREQUENCY_ID, BIT64(24), WR_NO, false },
 	{ MSR_SMI_COUNT, MSR_SMI_COUNT, 0, WR_ZERO, false },
+	{ 0x1fc, 0x1fc, 0, WR_IGNORE, false }, /* IA32_POWER_CTL */
 	{ MSR_UCODE_WRITE, MSR_UCODE_WRITE, 0, WR_IGNORE, true },
 	{ MSR_P6_PERFCTR0, MSR_P6_PERFCTR1, 0, WR_ZERO, false },
 	{ MSR_FSB_FREQ, MSR_FSB_FREQ, 3, WR_NO, false },

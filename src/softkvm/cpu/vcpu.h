@@ -225,6 +225,7 @@ struct vcpu {
 	struct vm *vm;
 	struct lapic *lapic;  /* NULL without in-kernel APIC */
 	uint64_t cr8, apic_base; /* only without in-kernel APIC: see lapic_get_cr8(), lapic_get_base() */
+	_Atomic uintptr_t runner; /* the thread in KVM_RUN (pthread_t), 0: none */
 	bool has_run;		 /* KVM_RUN was called: CPUID is fixed now */
 	_Atomic int ext_vector;	 /* KVM_INTERRUPT with a split irqchip, -1: none */
 	struct mmu *mmu;

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -305,4 +306,13 @@ EXPORTED __sighandler_t signal(int sig, __sighandler_t handler)
 
 	sigemptyset(&act.sa_mask);
 	return sigaction(sig, &act, &old) == 0 ? old.sa_handler : SIG_ERR;
+}
+
+/* A cancelled thread leaves KVM_RUN, and is cancelled then. */
+EXPORTED int pthread_cancel(pthread_t thread)
+{
+	int r = REAL(pthread_cancel)(thread);
+
+	softkvm_kick_thread(thread);
+	return r;
 }
