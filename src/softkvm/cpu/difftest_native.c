@@ -177,7 +177,9 @@ static void run_case(struct dt_case *c, const uint8_t *window, const uint8_t *wi
 	if (patch_ro) {
 		mprotect(ro, DT_PAGE, PROT_READ | PROT_WRITE);
 	}
-	memcpy((void *)(uintptr_t)c->patch_at, c->patch, c->patch_len);
+	if (c->patch_len) {
+		memcpy((void *)(uintptr_t)c->patch_at, c->patch, c->patch_len);
+	}
 	if (patch_ro) {
 		mprotect(ro, DT_PAGE, PROT_READ);
 	}
