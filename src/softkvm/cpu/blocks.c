@@ -7,28 +7,31 @@
  * holds a copy of the bytes it was made from.
  *
  * Entering a block does what fetching does: RIP is translated by the TLB's execute tag, with
- * the rights of the present privilege, and the bytes in memory are compared with the block's. Decoding is
- * a pure function of bytes, RIP and mode, so a block whose bytes are the same is right, whoever wrote
- * them and through whatever mapping. Nothing else is needed to keep blocks coherent: not with stores
- * of this or another vCPU, not with DMA by user space's devices (of which nobody tells us), not with
- * changes of page tables or slots. The comparison costs about 1 ns for a common block. Alternatives
- * were weighed: write protection of code pages in all vCPUs' TLBs with cross-calls cannot see
- * user space's own writes, and mprotect() of guest RAM costs microseconds a page and another process may map it.
+ * the rights of the present privilege, and the bytes in memory are compared with the block's.
+ * Decoding is a pure function of bytes, RIP and mode, so a block whose bytes are the same is
+ * right, whoever wrote them and through whatever mapping. Nothing else is needed to keep blocks
+ * coherent: not with stores of this or another vCPU, not with DMA by user space's devices (of
+ * which nobody tells us), not with changes of page tables or slots. The comparison costs about
+ * 1 ns for a common block. Alternatives were weighed: write protection of code pages in all
+ * vCPUs' TLBs with cross-calls cannot see user space's own writes, and mprotect() of guest RAM
+ * costs microseconds a page and another process may map it.
  *
- * What the comparison cannot see is a store, by the block itself, to its own bytes that are still to
- * be executed; mmu/code.c catches it and kills the block. A store by another vCPU while
- * the block runs takes effect with the next block, as if its bytes had been prefetched; x86
- * promises more only behind a serializing instruction, and those end a block.
+ * What the comparison cannot see is a store, by the block itself, to its own bytes that are
+ * still to be executed; mmu/code.c catches it and kills the block. A store by another vCPU
+ * while the block runs takes effect with the next block, as if its bytes had been prefetched;
+ * x86 promises more only behind a serializing instruction, and those end a block.
  *
- * An instruction that lies on two pages is a block of its own (`crosses`), which is never in `front`'s fast
- * way, since its two parts must be translated one by one.
+ * An instruction that lies on two pages is a block of its own (`crosses`), which is never in
+ * `front`'s fast way, since its two parts must be translated one by one.
  *
- * Several blocks of the same RIP and key may be in a chain (processes, patched code): at most VARIANTS_MAX
- * are kept. Memory comes from an arena of ARENA_BYTES, which is emptied as a whole when it is full; a chain may
- * thus be cut only when no instruction is under way, or behind the one that is.
+ * Several blocks of the same RIP and key may be in a chain (processes, patched code): at most
+ * VARIANTS_MAX are kept. Memory comes from an arena of ARENA_BYTES, which is emptied as a whole
+ * when it is full; a chain may thus be cut only when no instruction is under way, or behind the
+ * one that is.
  *
- * Running on: the handler that ends a block, and branches, call block_chain(), which looks at requests
- * and goes into the next block by a tail call. In builds without tail calls the run loop does it.
+ * Running on: the handler that ends a block, and branches, call block_chain(), which looks at
+ * requests and goes into the next block by a tail call. In builds without tail calls the run
+ * loop does it.
  */
 #include "softkvm/cpu/blocks.h"
 
@@ -43,7 +46,7 @@
 #include "softkvm/mmu/mmu_int.h"
 
 #define ARENA_BYTES  MIB(32) /* of address space; touched as it fills */
-#define FRONT_BITS   13
+#define FRONT_BITS   14
 #define CHAIN_BITS   15
 #define VARIANTS_MAX 4
 #define BLOCK_SIZE(n) (sizeof(struct block) + ((n) + 1) * sizeof(struct insn))
@@ -120,7 +123,7 @@ void blocks_flush(struct vcpu *cpu)
 	cpu->blk = NULL;
 }
 
-/* --- comparing ------------------------------------------------------------------------------- */
+/* --- comparing ---------------------------------------------------------------------------- */
 
 /*
  * Are the bytes at `host`, all on one page, the block's? The vectors may reach behind the block's
@@ -145,7 +148,7 @@ static inline bool bytes_same(const struct block *b, const uint8_t *host)
 	return memcmp(host, b->bytes, b->len) == 0;
 }
 
-/* --- handlers that end a block ------------------------------------------------------------------ */
+/* --- handlers that end a block ------------------------------------------------------------ */
 
 static enum exec_result block_end(struct vcpu *cpu, const struct insn *in)
 {
@@ -184,7 +187,7 @@ void block_kill_current(struct vcpu *cpu)
 	}
 }
 
-/* --- making -------------------------------------------------------------------------------------- */
+/* --- making ------------------------------------------------------------------------------- */
 
 /* Where code is fetched from: one or two parts. */
 struct code_window {
@@ -378,7 +381,7 @@ static struct block *block_make(struct vcpu *cpu, struct code_window *w)
 	return b;
 }
 
-/* --- finding ---------------------------------------------------------------------------------------- */
+/* --- finding ------------------------------------------------------------------------------ */
 
 /* A crossing block's bytes: the first part is in the window, the rest on the next page. */
 static bool crossing_same(struct vcpu *cpu, const struct code_window *w, const struct block *b)
@@ -517,7 +520,7 @@ enum exec_result block_chain(struct vcpu *cpu)
 	return block_run(cpu);
 }
 
-/* --- one instruction ----------------------------------------------------------------------------------- */
+/* --- one instruction ---------------------------------------------------------------------- */
 
 enum exec_result block_step(struct vcpu *cpu, const struct insn **ret_in)
 {

@@ -22,7 +22,8 @@
  * relative to RIP, so it may be copied anywhere.
  */
 #define GUEST(name, text)                                                                          \
-	__asm__(".pushsection .rodata\n" #name "_start:\n" text "\n" #name "_end:\n.popsection\n"); \
+	__asm__(".pushsection .rodata\n" #name "_start:\n" text "\n" #name "_end:\n"               \
+		".popsection\n");                                                                \
 	extern const uint8_t name##_start[], name##_end[]
 
 static inline void guest64_tables(struct testvm *t)

@@ -4,18 +4,20 @@
  *
  * Theory of operation
  *
- * Each turn: (1) requests; (2) a vCPU that is not runnable waits, or leaves; (3) what is due before
- * the next instruction, in the order of SDM 3A table 6-2: injected and pending events and debug traps,
- * NMI, interrupts; (4) guest code, until a block ends and something asks for attention. Requests from
- * other threads set bits in cpu->req, which every change from block to block looks at. Instructions that
- * change what the loop decides on (IF, mode, debug registers, halting) end their block and return EXEC_END.
+ * Each turn: (1) requests; (2) a vCPU that is not runnable waits, or leaves; (3) what is due
+ * before the next instruction, in the order of SDM 3A table 6-2: injected and pending events
+ * and debug traps, NMI, interrupts; (4) guest code, until a block ends and something asks for
+ * attention. Requests from other threads set bits in cpu->req, which every change from block to
+ * block looks at. Instructions that change what the loop decides on (IF, mode, debug registers,
+ * halting) end their block and return EXEC_END.
  *
  * A unit is one event delivery or one run of guest code. With a device access unfinished
  * (io.replay, see mmu/io.c) the first unit is exactly one instruction or delivery, nothing comes
  * before it, and the log is dropped behind it.
  *
  * The shadow of STI and MOV SS: if an interrupt waits (or user space waits to inject one), one
- * instruction is run alone, and the next turn takes it. If none waits, the shadow has no effect that anybody could see, and is dropped.
+ * instruction is run alone, and the next turn takes it. If none waits, the shadow has no effect
+ * that anybody could see, and is dropped.
  *
  * RF only suppresses instruction breakpoints, and these make the loop step; without them it is
  * cleared at once, as any instruction does.
@@ -40,7 +42,7 @@
 /* What a part of a turn says. */
 enum turn { TURN_GO, TURN_AGAIN, TURN_EXIT, TURN_EINTR };
 
-/* --- exits ------------------------------------------------------------------------------------ */
+/* --- exits -------------------------------------------------------------------------------- */
 
 void run_emulation_failure(struct vcpu *cpu, const uint8_t *bytes, unsigned len)
 {
@@ -72,7 +74,7 @@ static bool immediate_exit(const struct vcpu *cpu)
 	return __atomic_load_n(&cpu->run->immediate_exit, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* --- requests ------------------------------------------------------------------------------------ */
+/* --- requests ----------------------------------------------------------------------------- */
 
 static enum turn events_arrived(struct vcpu *cpu)
 {
@@ -155,7 +157,7 @@ static enum turn requests(struct vcpu *cpu)
 	return t;
 }
 
-/* --- waiting ----------------------------------------------------------------------------------------- */
+/* --- waiting ------------------------------------------------------------------------------ */
 
 /* Look for a request without sleeping, as long as that paid lately. */
 static bool spin(struct vcpu *cpu, ns_t deadline)
@@ -255,7 +257,7 @@ static enum turn not_runnable(struct vcpu *cpu, uint32_t state)
 	return wait_for_request(cpu);
 }
 
-/* --- events --------------------------------------------------------------------------------------------- */
+/* --- events ------------------------------------------------------------------------------- */
 
 static bool nmi_take(struct vcpu *cpu)
 {
@@ -314,7 +316,7 @@ static enum exec_result deliver(struct vcpu *cpu, bool *ret_held)
 	return EXEC_NEXT;
 }
 
-/* --- guest code --------------------------------------------------------------------------------------------- */
+/* --- guest code --------------------------------------------------------------------------- */
 
 static enum exec_result step(struct vcpu *cpu)
 {

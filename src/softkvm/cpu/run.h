@@ -14,15 +14,18 @@ struct vm;
  * answer is finished first, even with immediate_exit or a kick.
  */
 int vcpu_run(struct vcpu *cpu);
-/* Could an interrupt from user space (KVM_INTERRUPT) be taken now? For ready_for_interrupt_injection. */
+/*
+ * Could an interrupt from user space (KVM_INTERRUPT) be taken now? For
+ * ready_for_interrupt_injection.
+ */
 bool vcpu_ready_for_interrupt(struct vcpu *cpu);
 /* Forget an unfinished device access: state was set from outside. (mmu/io.c) */
 void vcpu_drop_io(struct vcpu *cpu);
 /* KVM_RUN begins again: take the answer to the access that waited. (mmu/io.c) */
 void io_resume(struct vcpu *cpu);
 /*
- * Fill cpu->run with KVM_EXIT_INTERNAL_ERROR, suberror emulation, and the instruction's bytes (none:
- * NULL, 0).
+ * Fill cpu->run with KVM_EXIT_INTERNAL_ERROR, suberror emulation, and the instruction's bytes
+ * (none: NULL, 0).
  */
 void run_emulation_failure(struct vcpu *cpu, const uint8_t *bytes, unsigned len);
 

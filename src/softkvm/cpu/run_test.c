@@ -41,7 +41,7 @@ static void test_halt(struct test *t)
 	testvm_free(v);
 }
 
-/* --- device accesses ------------------------------------------------------------------------ */
+/* --- device accesses ---------------------------------------------------------------------- */
 
 GUEST(ports, "mov $0x3f8, %edx\n mov $0x5a, %al\n out %al, %dx\n in %dx, %al\n"
 	     "movzbl %al, %ebx\n inl $0x60, %eax\n hlt");
@@ -151,7 +151,7 @@ static void test_rep_ports(struct test *t)
 	testvm_free(v);
 }
 
-/* --- leaving early --------------------------------------------------------------------------- */
+/* --- leaving early ------------------------------------------------------------------------ */
 
 GUEST(forever, "1: inc %rax\n jmp 1b");
 
@@ -229,7 +229,7 @@ static void test_slots_while_running(struct test *t)
 	testvm_free(v);
 }
 
-/* --- faults ----------------------------------------------------------------------------------- */
+/* --- faults ------------------------------------------------------------------------------- */
 
 GUEST(triple, "ud2");
 static void test_triple_fault(struct test *t)
@@ -310,7 +310,7 @@ static void test_segment_end(struct test *t)
 	testvm_free(v);
 }
 
-/* --- interrupts -------------------------------------------------------------------------------- */
+/* --- interrupts --------------------------------------------------------------------------- */
 
 GUEST(irq_on, "sti\n nop\n cli\n 1: inc %rax\n cmp $1000, %rax\n jb 1b\n sti\n nop\n hlt");
 GUEST(irq_handler, "mov (%rsp), %rbx\n mov %rax, %rcx\n iretq");
@@ -349,7 +349,7 @@ static void test_nmi(struct test *t)
 	testvm_free(v);
 }
 
-/* --- debugging ------------------------------------------------------------------------------------ */
+/* --- debugging ---------------------------------------------------------------------------- */
 
 GUEST(steps, "xor %eax, %eax\n inc %eax\n jmp 1f\n nop\n 1: mov %eax, 0x300004\n inc %eax\n hlt");
 
@@ -357,11 +357,11 @@ static void test_guest_debug_step(struct test *t)
 {
 	struct testvm *v = guest64_new(1, steps);
 	struct kvm_run *run = v->cpu[0]->run;
-	static const uint8_t offs[] = { 2, 4, 7, 14, 16 };
+	static const unsigned offs[] = { 2, 4, 7, 14, 16 };
 
 	v->cpu[0]->guest_debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
 	for (unsigned i = 0; i < ARRAY_SIZE(offs); i++) {
-		WANT(exits(v, KVM_EXIT_DEBUG) && run->debug.arch.pc == GUEST_CODE + (unsigned)offs[i]);
+		WANT(exits(v, KVM_EXIT_DEBUG) && run->debug.arch.pc == GUEST_CODE + offs[i]);
 		WANT(run->debug.arch.dr6 & BIT(14) && run->debug.arch.exception == EX_DB);
 	}
 	testvm_free(v);

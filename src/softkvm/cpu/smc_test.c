@@ -122,7 +122,7 @@ static void test_mixed_page(struct test *t)
 	testvm_free(v);
 }
 
-/* --- others write ------------------------------------------------------------------------------ */
+/* --- others write ------------------------------------------------------------------------- */
 
 GUEST(poll, "1: call 2f\n cmp $0x55, %al\n jne 1b\n hlt\n .balign 64\n 2: mov $0, %al\n ret");
 GUEST(patcher, "1: mov 0x300000, %ecx\n test %ecx, %ecx\n jz 1b\n movb $0x55, (%rdi)\n hlt");

@@ -12,7 +12,8 @@
  * `in_guest`, then looks at REQ_PAUSE, and takes it back if it is set. Whoever clears
  * `in_guest` and finds REQ_PAUSE raises vm->pause_acks, on which the pauser sleeps.
  *
- * Invariant: a thread touches TLB, blocks or slots of a vCPU only with in_guest set, or holding vm->lock.
+ * Invariant: a thread touches TLB, blocks or slots of a vCPU only with in_guest set, or holding
+ * vm->lock.
  */
 #include <limits.h>
 #include <linux/futex.h>

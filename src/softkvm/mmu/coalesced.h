@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Coalesced MMIO and PIO (KVM API 4.116): writes to registered zones are collected in a ring that user
- * space reads when it likes. The ring lies in the third page of the first vCPU's mapping.
+ * Coalesced MMIO and PIO (KVM API 4.116): writes to registered zones are collected in a ring
+ * that user space reads when it likes. The ring lies in the third page of the first vCPU's
+ * mapping.
  */
 #pragma once
 

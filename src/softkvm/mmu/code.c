@@ -7,13 +7,15 @@
  * this vCPU to the rest of its own current block: x86 executes the new bytes.
  *
  * Therefore a host page that this vCPU has an execute tag for is in the set `code`, and no
- * table holds a write tag for it: the first execute tag takes all write tags away, and a fill for
- * a write grants none. So writes to such pages come through the slow path, which calls code_wrote():
- * if the written range touches the current block, the block is killed, that is, the slots of
- * all its instructions now end it. The instruction under way is completed, and the next one is fetched anew.
+ * table holds a write tag for it: the first execute tag takes all write tags away, and a fill
+ * for a write grants none. So writes to such pages come through the slow path, which calls
+ * code_wrote(): if the written range touches the current block, the block is killed, that is,
+ * the slots of all its instructions now end it. The instruction under way is completed, and the
+ * next one is fetched anew.
  *
  * A page that is written often without being the current block's (data beside code, a page that
- * was freed and used again) loses its execute tags and becomes data; executing it makes it code again.
+ * was freed and used again) loses its execute tags and becomes data; executing it makes it code
+ * again.
  *
  * Pages are told apart by host address, so slots that share memory by the same host address are
  * seen as one. Memory that user space mapped twice is not: a write through the other mapping

@@ -139,7 +139,7 @@ int memslots_clear_dirty_log(struct vm *vm, struct kvm_clear_dirty_log *log)
 	return rc;
 }
 
-/* --- copies ---------------------------------------------------------------------------------- */
+/* --- copies ------------------------------------------------------------------------------- */
 
 /* Host address of `gpa` and how many bytes of `len` lie there; NULL: not RAM. */
 static uint8_t *phys_piece(struct vm *vm, gpa_t gpa, size_t len, bool write, size_t *ret_len)

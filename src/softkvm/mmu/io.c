@@ -5,16 +5,18 @@
  *
  * Theory of operation: starting over
  *
- * A handler cannot be stopped in the midst of an instruction. An access that needs user space is
- * entered in the vCPU's log, the run structure is filled, and the handler is told to leave
- * (MMU_NEEDS_EXIT) with the instruction's address still in RIP. At the next KVM_RUN, io_resume() completes the
- * entry with the data from the run structure, and the run loop executes that one instruction
- * (or event delivery) again, alone. Accesses that match the log in order are answered by it; the
- * next new one leaves again. When the instruction is through, the log is emptied.
+ * A handler cannot be stopped in the midst of an instruction. An access that needs user space
+ * is entered in the vCPU's log, the run structure is filled, and the handler is told to leave
+ * (MMU_NEEDS_EXIT) with the instruction's address still in RIP. At the next KVM_RUN,
+ * io_resume() completes the entry with the data from the run structure, and the run loop
+ * executes that one instruction (or event delivery) again, alone. Accesses that match the log
+ * in order are answered by it; the next new one leaves again. When the instruction is through,
+ * the log is emptied.
  *
- * So at the exit RIP is that of the instruction, for writes too, and the registers are those from before
- * it (a string instruction's: of the iteration). As the API says, user space sees the state
- * behind the access only after it has entered KVM_RUN again (with immediate_exit, if it wants no more).
+ * So at the exit RIP is that of the instruction, for writes too, and the registers are those
+ * from before it (a string instruction's: of the iteration). As the API says, user space sees
+ * the state behind the access only after it has entered KVM_RUN again (with immediate_exit, if
+ * it wants no more).
  *
  * Iterations of a string instruction are told apart by RCX, RSI and RDI: they differ from those
  * noted in the log as soon as an iteration was committed, and the log is then another iteration's.
@@ -111,7 +113,7 @@ static bool log_append(struct vcpu *cpu, const struct io_access *want)
 	return true;
 }
 
-/* --- memory-mapped --------------------------------------------------------------------------- */
+/* --- memory-mapped ------------------------------------------------------------------------ */
 
 static void mmio_exit(struct vcpu *cpu, const struct io_access *a)
 {
@@ -183,7 +185,7 @@ bool io_mmio_write(struct vcpu *cpu, gpa_t gpa, const void *in, unsigned len)
 	return true;
 }
 
-/* --- ports -------------------------------------------------------------------------------------- */
+/* --- ports -------------------------------------------------------------------------------- */
 
 static void pio_exit(struct vcpu *cpu, const struct io_access *a, const void *data)
 {

@@ -224,7 +224,7 @@ static void test_phys(struct test *t)
 	munmap(mem, 8192);
 }
 
-/* --- changes under way ------------------------------------------------------------------------ */
+/* --- changes under way -------------------------------------------------------------------- */
 
 struct reader {
 	struct testvm *v;
@@ -233,7 +233,10 @@ struct reader {
 	_Atomic unsigned rounds, bad;
 };
 
-/* As a vCPU thread: inside the guest it reads and writes by the TLB; the slot's two memories hold 1 and 2. */
+/*
+ * As a vCPU thread: inside the guest it reads and writes by the TLB; the slot's two memories
+ * hold 1 and 2.
+ */
 static void *reader_main(void *arg)
 {
 	struct reader *r = arg;

@@ -9,9 +9,10 @@
  * with all checks, before the first is read or written. A translation of RAM is put
  * into the TLB; what is no RAM (and writes to read-only slots) goes to io.c each time.
  *
- * Write tags are only given when nothing remains to be done at a write: the page's D bit is set, its bit
- * in the dirty log too, it is no code page of this vCPU and under no watch. The note NOTE_WSLOW says
- * that only the last two are missing, so that the page tables need not be walked again.
+ * Write tags are only given when nothing remains to be done at a write: the page's D bit is
+ * set, its bit in the dirty log too, it is no code page of this vCPU and under no watch. The
+ * note NOTE_WSLOW says that only the last two are missing, so that the page tables need not be
+ * walked again.
  */
 #include "base/assert.h"
 #include "softkvm/cpu/debug.h"
@@ -79,7 +80,7 @@ void mmu_env_refresh(struct vcpu *cpu)
 	env->efer = cpu->efer;
 }
 
-/* --- translation --------------------------------------------------------------------------- */
+/* --- translation -------------------------------------------------------------------------- */
 
 static bool fault_page(struct vcpu *cpu, gva_t lin, uint32_t error)
 {
@@ -144,8 +145,8 @@ static uint8_t *fill(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_
 	f.w = r->dirty && !(slot->flags & KVM_MEM_READONLY) && page_logged(slot, page) &&
 	      walk_allows(&m->env, r, walk_how(ACC_WRITE, kind));
 	x = walk_allows(&m->env, r, walk_how(ACC_EXEC, kind));
-	f.x = x && (acc == ACC_EXEC ||
-		    (code && old->xtag == f.lin && old->add == (uint64_t)(uintptr_t)f.host - f.lin));
+	f.x = x && (acc == ACC_EXEC || (code && old->xtag == f.lin &&
+					old->add == (uint64_t)(uintptr_t)f.host - f.lin));
 	f.note = page | (r->global ? NOTE_GLOBAL : 0) | (uint32_t)r->size << NOTE_SIZE_SHIFT |
 		 (f.r && watched ? NOTE_RSLOW : 0) | (f.w && (watched || code) ? NOTE_WSLOW : 0) |
 		 (x ? NOTE_EXEC : 0);
@@ -247,8 +248,8 @@ static bool span_get(struct vcpu *cpu, gva_t lin, unsigned size, enum mmu_access
 }
 
 /*
- * #AC for operands of 2, 4 and 8 bytes; wider ones are vectors and have their own rules. Comes after
- * page faults (SDM 3A table 6-2).
+ * #AC for operands of 2, 4 and 8 bytes; wider ones are vectors and have their own rules. Comes
+ * after page faults (SDM 3A table 6-2).
  */
 static bool aligned(struct vcpu *cpu, gva_t lin, unsigned size)
 {
@@ -260,7 +261,7 @@ static bool aligned(struct vcpu *cpu, gva_t lin, unsigned size)
 	return false;
 }
 
-/* --- watchpoints --------------------------------------------------------------------------- */
+/* --- watchpoints -------------------------------------------------------------------------- */
 
 static void watch_note(struct vcpu *cpu, gva_t lin, unsigned size, bool write)
 {
@@ -283,7 +284,7 @@ static inline void watch_check(struct vcpu *cpu, gva_t lin, unsigned size, bool 
 	}
 }
 
-/* --- loads and stores ------------------------------------------------------------------------- */
+/* --- loads and stores --------------------------------------------------------------------- */
 
 /* Aligned accesses of up to 8 bytes must be one access: other vCPUs look on. */
 static void copy_once(void *dst, const void *src, unsigned size)
@@ -433,7 +434,7 @@ bool mmu_translate(struct vcpu *cpu, gva_t lin, gpa_t *ret_gpa, bool *ret_writab
 	return true;
 }
 
-/* --- read-modify-write ---------------------------------------------------------------------- */
+/* --- read-modify-write -------------------------------------------------------------------- */
 
 void *mmu_rmw_slow(struct vcpu *cpu, gva_t lin, unsigned size, bool *ret_slow)
 {

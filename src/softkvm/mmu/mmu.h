@@ -15,9 +15,10 @@
 #define MMU_NEEDS_EXIT 0xff /* fault.vector: not a fault, KVM_RUN must return and start over */
 
 /*
- * Interplay with KVM_EXIT_*: cpu->run is filled by the function that fails; see io.c for how the
- * instruction is started over. Handlers need to know only this: an instruction may make its accesses
- * again from the start, and each iteration of a string instruction commits RCX, RSI, RDI before the next.
+ * Interplay with KVM_EXIT_*: cpu->run is filled by the function that fails; see io.c for how
+ * the instruction is started over. Handlers need to know only this: an instruction may make its
+ * accesses again from the start, and each iteration of a string instruction commits RCX, RSI,
+ * RDI before the next.
  */
 #define TLB_BITS    11
 #define TLB_ENTRIES (1u << TLB_BITS)
@@ -106,9 +107,10 @@ bool mmu_probe(struct vcpu *cpu, gva_t lin, unsigned size, enum mmu_access acc);
 /*
  * Longest run for string instructions: how many bytes from `lin` up (`down`: ending with the
  * element of `size` bytes at lin, downwards) may be accessed directly; 0 if none (use
- * mmu_load/store element by element, which also find the fault). *ret_host is the host address of `lin` itself, in
- * both directions. At most to the page's end. For writes, marks what must be marked. A store through
- * it may end the block behind this instruction, so handlers must leave by exec_next() or exec_end().
+ * mmu_load/store element by element, which also find the fault). *ret_host is the host address
+ * of `lin` itself, in both directions. At most to the page's end. For writes, marks what must
+ * be marked. A store through it may end the block behind this instruction, so handlers must
+ * leave by exec_next() or exec_end().
  *
  * With REQ_STEP in cpu->req a repeated string instruction does one iteration, and ends
  * with cpu->rip at itself if more are left.

@@ -49,7 +49,7 @@ struct tlb_table {
 	struct tlb_entry *entry; /* TLB_ENTRIES */
 	struct tlb_note *note;	 /* TLB_ENTRIES */
 	uint64_t large[PAGE_SIZES]; /* hashed numbers of the large pages that have entries */
-	unsigned filled;	 /* entries since the last flush; above TLB_LOG_MAX the log is void */
+	unsigned filled;	 /* since the last flush; above TLB_LOG_MAX the log is void */
 	uint16_t log[TLB_LOG_MAX];
 };
 
@@ -128,7 +128,7 @@ void tlb_put(struct tlb_table *t, const struct tlb_fill *f);
 /* Take write (or execute) tags for a host page from every table. */
 void tlb_drop_tags(struct mmu *m, const uint8_t *host_page, bool exec);
 
-/* --- code.c -------------------------------------------------------------------------------- */
+/* --- code.c ------------------------------------------------------------------------------- */
 bool code_has(const struct mmu *m, const uint8_t *host);
 /* The page gets an execute tag now: its write tags go. */
 void code_add(struct vcpu *cpu, uint8_t *host);
@@ -136,7 +136,7 @@ void code_add(struct vcpu *cpu, uint8_t *host);
 void code_wrote(struct vcpu *cpu, const uint8_t *host, size_t len);
 void code_clear(struct mmu *m); /* all execute tags are gone */
 
-/* --- mmu.c ----------------------------------------------------------------------------------- */
+/* --- mmu.c -------------------------------------------------------------------------------- */
 /* Translate an access that stays within a page. False: cpu->fault. */
 bool mmu_access(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_kind kind,
 		struct target *ret);
@@ -147,7 +147,7 @@ bool mmu_access(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_kind 
 uint8_t *mmu_fetch(struct vcpu *cpu, gva_t lin, unsigned *ret_avail);
 void mmu_env_refresh(struct vcpu *cpu);
 
-/* --- io.c --------------------------------------------------------------------------------------- */
+/* --- io.c --------------------------------------------------------------------------------- */
 /* Device accesses of any length; false: MMU_NEEDS_EXIT (or the log is full). */
 bool io_mmio_read(struct vcpu *cpu, gpa_t gpa, void *out, unsigned len);
 bool io_mmio_write(struct vcpu *cpu, gpa_t gpa, const void *in, unsigned len);

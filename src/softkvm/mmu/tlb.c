@@ -12,8 +12,9 @@
  * Invariants
  *  1. An entry's tags are its note's page or EMPTY; all are EMPTY without NOTE_VALID.
  *  2. Index i's EMPTY tag is a page whose index is not i (0; for index 0, page 1).
- *  3. Entries of large pages are 4 KiB entries with the size in the note; the number of the large
- *     page is hashed into table.large[size], so that INVLPG knows when it must look for all of them.
+ *  3. Entries of large pages are 4 KiB entries with the size in the note; the number of the
+ *     large page is hashed into table.large[size], so that INVLPG knows when it must look for
+ *     all of them.
  *  4. Global entries are in the space in which they were filled; INVLPG looks into all spaces.
  */
 #include <sys/mman.h>
@@ -89,7 +90,7 @@ void tlb_done(struct mmu *m)
 	}
 }
 
-/* --- filling ------------------------------------------------------------------------------- */
+/* --- filling ------------------------------------------------------------------------------ */
 
 static uint64_t large_bit(gva_t lin, enum page_size size)
 {
@@ -150,14 +151,16 @@ static void table_drop_tags(struct tlb_table *t, uint64_t host, bool exec)
 
 void tlb_drop_tags(struct mmu *m, const uint8_t *host_page, bool exec)
 {
+	uint64_t host = (uint64_t)(uintptr_t)host_page;
+
 	for (unsigned s = 0; s < TLB_SPACES; s++) {
 		for (unsigned k = 0; k < TLB_KINDS; k++) {
-			table_drop_tags(&m->space[s].table[k], (uint64_t)(uintptr_t)host_page, exec);
+			table_drop_tags(&m->space[s].table[k], host, exec);
 		}
 	}
 }
 
-/* --- invalidation ---------------------------------------------------------------------------- */
+/* --- invalidation ------------------------------------------------------------------------- */
 
 static void space_clear(struct tlb_space *s)
 {
@@ -304,7 +307,7 @@ void mmu_flush_pcid_page(struct vcpu *cpu, uint16_t pcid, gva_t lin)
 	}
 }
 
-/* --- spaces ------------------------------------------------------------------------------------ */
+/* --- spaces ------------------------------------------------------------------------------- */
 
 static struct tlb_space *space_take(struct mmu *m, uint32_t pcid)
 {

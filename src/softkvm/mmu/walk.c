@@ -9,7 +9,8 @@
  * an entry that a guest has taken away is never used with its old content after an A or D bit
  * was stored to it.
  *
- * Tables that lie in no slot count as not present; where a slot is read-only the bits stay as they are.
+ * Tables that lie in no slot count as not present; where a slot is read-only the bits stay as
+ * they are.
  */
 #include "softkvm/mmu/walk.h"
 

@@ -73,7 +73,7 @@ static int model(const struct setup *s)
 	return fault ? code | 1 : -1;
 }
 
-/* --- the same as page tables ------------------------------------------------------------------ */
+/* --- the same as page tables -------------------------------------------------------------- */
 
 static uint64_t entry_of(const struct setup *s, unsigned i)
 {
@@ -239,8 +239,7 @@ static void test_two_levels(struct test *tc)
 				s.level[i] = level_of(bits % 32);
 				s.level[(i + 1) % n] = n > 1 ? level_of(bits / 32) : s.level[i];
 				if (!all_accesses(t, &s)) {
-					test_fail(tc, __FILE__, __LINE__, "format %u level %u bits %x",
-						  f, i, bits);
+					test_fail(tc, __FILE__, __LINE__, "%u %u %x", f, i, bits);
 					testvm_free(t);
 					return;
 				}

@@ -14,7 +14,8 @@
 
 GUEST(alu, "mov $" XSTR(ROUNDS) ", %ecx\n"
 	   "1: add %rcx, %rax\n xor %rax, %rdx\n lea 3(%rdx,%rax), %rsi\n shl $1, %rdx\n"
-	   "inc %rdi\n mov %rsi, %rbx\n and $0xff, %ebx\n sub %rbx, %rdx\n dec %ecx\n jnz 1b\n hlt");
+	   "inc %rdi\n mov %rsi, %rbx\n and $0xff, %ebx\n sub %rbx, %rdx\n"
+	   "dec %ecx\n jnz 1b\n hlt");
 GUEST(short_blocks, "mov $" XSTR(ROUNDS) ", %ecx\n"
 		    "1: add %rcx, %rax\n test $1, %al\n jz 2f\n inc %rdx\n"
 		    "2: dec %ecx\n jnz 1b\n hlt");
