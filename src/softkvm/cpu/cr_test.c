@@ -331,7 +331,8 @@ static void test_cpuid(struct test *t)
 {
 	struct sysvm s = sysvm_new(false);
 	struct kvm_cpuid_entry2 e[] = {
-		{ .function = 0, .eax = 1, .ebx = 0x756e6547, .edx = 0x49656e69, .ecx = 0x6c65746e },
+		{ .function = 0, .eax = 1, .ebx = 0x756e6547, .edx = 0x49656e69,
+		  .ecx = 0x6c65746e },
 		{ .function = 1, .eax = 0x306c3, .ecx = BIT(26), .edx = BIT(9) },
 	};
 	enum exec_result r;

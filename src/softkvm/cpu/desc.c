@@ -4,7 +4,7 @@
 
 #define SEL_LDT 4u
 
-/* --- tables ------------------------------------------------------------------------------- */
+/* --- tables -------------------------------------------------------------------------- */
 /* Where `size` bytes of a selector's entry lie; false: beyond the table. Changes nothing. */
 static bool desc_locate(const struct vcpu *cpu, uint16_t sel, unsigned size, gva_t *ret)
 {
@@ -117,7 +117,7 @@ void desc_to_segment(const struct desc *d, uint16_t sel, struct segment *ret)
 	};
 }
 
-/* --- checks of loads -------------------------------------------------------------------------- */
+/* --- checks of loads ----------------------------------------------------------------- */
 void seg_from_real(const struct vcpu *cpu, unsigned index, uint16_t sel, struct segment *ret)
 {
 	const struct segment *old = &cpu->seg[index];

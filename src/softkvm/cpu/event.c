@@ -33,7 +33,7 @@ struct delivery {
 	bool set_rf; /* in the pushed flags */
 };
 
-/* --- real mode and 8086-style -------------------------------------------------------------- */
+/* --- real mode and 8086-style -------------------------------------------------------- */
 /* Push FLAGS, CS, IP and go to the vector of a table at `table`. */
 static bool deliver_ivt(struct vcpu *cpu, const struct delivery *dv, gva_t table, uint64_t flags,
 			uint64_t clear)
@@ -68,7 +68,7 @@ static bool deliver_real(struct vcpu *cpu, const struct delivery *dv)
 			   FL_IF | FL_TF | FL_AC | FL_RF);
 }
 
-/* --- protected mode --------------------------------------------------------------------------- */
+/* --- protected mode ------------------------------------------------------------------ */
 static bool gate_read(struct vcpu *cpu, const struct delivery *dv, struct desc *ret)
 {
 	unsigned size = cpu_lma(cpu) ? 16 : 8;
@@ -264,7 +264,7 @@ static enum exec_result deliver(struct vcpu *cpu, const struct delivery *dv)
 	return result_of(cpu, deliver_gate(cpu, dv, &gate));
 }
 
-/* --- faults while delivering ------------------------------------------------------------------ */
+/* --- faults while delivering --------------------------------------------------------- */
 enum fault_class { CLASS_BENIGN, CLASS_CONTRIBUTORY, CLASS_PAGE, CLASS_DOUBLE };
 
 static enum fault_class fault_class(uint8_t vector)
@@ -380,7 +380,7 @@ static enum exec_result deliver_chain(struct vcpu *cpu, struct delivery *dv)
 	}
 }
 
-/* --- the debugger ------------------------------------------------------------------------------- */
+/* --- the debugger -------------------------------------------------------------------- */
 static enum exec_result exit_debug(struct vcpu *cpu, uint8_t vector, uint64_t dr6)
 {
 	struct kvm_debug_exit_arch *d = &cpu->run->debug.arch;
@@ -401,7 +401,8 @@ static bool debugger_takes_db(const struct vcpu *cpu)
 {
 	uint32_t c = cpu->guest_debug.control;
 
-	return (c & KVM_GUESTDBG_ENABLE) && (c & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP));
+	return (c & KVM_GUESTDBG_ENABLE) &&
+	       (c & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP));
 }
 
 static bool debugger_takes_bp(const struct vcpu *cpu)
@@ -411,7 +412,7 @@ static bool debugger_takes_bp(const struct vcpu *cpu)
 	return (c & KVM_GUESTDBG_ENABLE) && (c & KVM_GUESTDBG_USE_SW_BP);
 }
 
-/* --- what raises events -------------------------------------------------------------------------- */
+/* --- what raises events -------------------------------------------------------------- */
 enum exec_result event_deliver_fault(struct vcpu *cpu)
 {
 	struct fault f = cpu->fault;
@@ -521,7 +522,7 @@ enum exec_result event_software_interrupt(struct vcpu *cpu, const struct insn *i
 	return r;
 }
 
-/* --- what waits ------------------------------------------------------------------------------------ */
+/* --- what waits ---------------------------------------------------------------------- */
 static enum exec_result deliver_waiting_exception(struct vcpu *cpu)
 {
 	struct events *ev = &cpu->ev;
@@ -577,7 +578,7 @@ enum exec_result event_deliver_pending(struct vcpu *cpu)
 	return EXEC_NEXT;
 }
 
-/* --- breakpoints and steps --------------------------------------------------------------------------- */
+/* --- breakpoints and steps ----------------------------------------------------------- */
 static bool breakpoint_kind_fits(const struct vcpu *cpu, unsigned rw, enum bp_type type)
 {
 	switch (rw) {

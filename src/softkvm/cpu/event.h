@@ -33,7 +33,7 @@ static inline bool event_is_pending(const struct vcpu *cpu)
 	       cpu->ev.interrupt_injected || cpu->ev.nmi_injected || cpu->ev.debug_bits;
 }
 
-/* --- debug traps ---------------------------------------------------------------------- */
+/* --- debug traps --------------------------------------------------------------------- */
 enum bp_type { BP_EXEC = 0, BP_WRITE = 1, BP_IO = 2, BP_READWRITE = 3 };
 
 /* The debug registers that count: the debugger's with KVM_GUESTDBG_USE_HW_BP, else the guest's. */
@@ -72,7 +72,7 @@ bool event_code_breakpoint(struct vcpu *cpu);
  */
 void event_insn_done(struct vcpu *cpu, const struct insn *in, uint64_t rflags_before);
 
-/* --- exits that need an answer ---------------------------------------------------------- */
+/* --- exits that need an answer ------------------------------------------------------- */
 /*
  * KVM_RUN is entered again after KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR or KVM_EXIT_HYPERCALL:
  * takes user space's answer (registers, RIP, or a pending #GP). Nothing to do otherwise.

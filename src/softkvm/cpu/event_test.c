@@ -121,7 +121,7 @@ static void test_real_mode(struct test *t)
 	sysvm_free(&s);
 }
 
-/* What a broken gate or handler raises: error codes with EXT. Double fault is avoided by #UD first. */
+/* What a broken gate or handler raises: error codes with EXT. #UD first: no double fault. */
 static void test_gate_checks(struct test *t)
 {
 	static const struct {

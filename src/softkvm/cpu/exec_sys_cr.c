@@ -6,6 +6,8 @@
 #define CR0_KNOWN                                                                                  \
 	(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
 	 CR0_PG)
+#define CR4_PAGING                                                                                 \
+	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PCIDE | CR4_LA57)
 #define DR6_ACTIVE_LOW 0xffff0ff0u
 #define DR6_VOLATILE   0xe00fu
 #define DR6_BD	       BIT(13)
@@ -17,7 +19,7 @@
 #define EFER_AUTOIBRS  BIT64(21)
 #define CR3_NOFLUSH    BIT64(63)
 
-/* --- CR0 -------------------------------------------------------------------------------------- */
+/* --- CR0 ----------------------------------------------------------------------------- */
 static bool gp0(struct vcpu *cpu)
 {
 	return cpu_raise(cpu, EX_GP, 0);
@@ -61,7 +63,7 @@ bool cpu_set_cr0(struct vcpu *cpu, uint64_t v)
 	return true;
 }
 
-/* --- CR4 -------------------------------------------------------------------------------------- */
+/* --- CR4 ----------------------------------------------------------------------------- */
 /* Bits that a feature brings. */
 static const struct {
 	uint64_t bits;
@@ -101,7 +103,7 @@ bool cpu_set_cr4(struct vcpu *cpu, uint64_t v)
 		return gp0(cpu);
 	}
 	cpu->cr4 = v;
-	if ((changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PCIDE | CR4_LA57)) &&
+	if ((changed & CR4_PAGING) &&
 	    !mmu_paging_changed(cpu, cpu->cr0, old, cpu->efer)) {
 		cpu->cr4 = old;
 		return gp0(cpu);
@@ -110,7 +112,7 @@ bool cpu_set_cr4(struct vcpu *cpu, uint64_t v)
 	return true;
 }
 
-/* --- EFER ------------------------------------------------------------------------------------- */
+/* --- EFER ---------------------------------------------------------------------------- */
 bool cpu_set_efer(struct vcpu *cpu, uint64_t v)
 {
 	uint64_t old = cpu->efer, valid = EFER_LMA;
@@ -131,7 +133,7 @@ bool cpu_set_efer(struct vcpu *cpu, uint64_t v)
 	return true;
 }
 
-/* --- CR3, CR8 --------------------------------------------------------------------------------- */
+/* --- CR3, CR8 ------------------------------------------------------------------------ */
 static bool set_cr3(struct vcpu *cpu, uint64_t v)
 {
 	bool noflush = false;
@@ -167,7 +169,7 @@ static enum exec_result set_cr8(struct vcpu *cpu, const struct insn *in, uint64_
 	return exec_end(cpu, in);
 }
 
-/* --- MOV CR ----------------------------------------------------------------------------------- */
+/* --- MOV CR -------------------------------------------------------------------------- */
 static uint64_t cr_operand(const struct vcpu *cpu, const struct insn *in)
 {
 	return cpu_64bit(cpu) ? cpu->gpr[in->rm] : (uint32_t)cpu->gpr[in->rm];
@@ -268,7 +270,7 @@ static enum exec_result op_lmsw(struct vcpu *cpu, const struct insn *in)
 	return exec_end(cpu, in);
 }
 
-/* --- debug registers -------------------------------------------------------------------------- */
+/* --- debug registers ----------------------------------------------------------------- */
 /* The checks of MOV DR; *ret_nr is 0..3, 6, 7. */
 static bool check_dr(struct vcpu *cpu, unsigned nr, unsigned *ret_nr)
 {

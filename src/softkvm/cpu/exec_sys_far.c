@@ -17,7 +17,7 @@ bool cs_target_check(struct vcpu *cpu, const struct segment *cs, uint64_t rip, u
 	return ok || cpu_raise(cpu, EX_GP, ext);
 }
 
-/* --- the target ------------------------------------------------------------------------------ */
+/* --- the target ---------------------------------------------------------------------- */
 static bool read_far_pointer(struct vcpu *cpu, const struct insn *in, uint16_t *ret_sel,
 			     uint64_t *ret_off)
 {
@@ -80,7 +80,7 @@ static enum exec_result far_real(struct vcpu *cpu, const struct insn *in, uint16
 	return commit(cpu, &cs, off, call ? &st : NULL);
 }
 
-/* --- code segments --------------------------------------------------------------------------- */
+/* --- code segments ------------------------------------------------------------------- */
 static bool check_code(struct vcpu *cpu, uint16_t sel, const struct desc *d)
 {
 	unsigned dpl = DESC_DPL(d), rpl = sel & 3;
@@ -117,7 +117,7 @@ static enum exec_result far_code(struct vcpu *cpu, const struct insn *in, uint16
 	return commit(cpu, &cs, off, call ? &st : NULL);
 }
 
-/* --- call gates ------------------------------------------------------------------------------ */
+/* --- call gates ---------------------------------------------------------------------- */
 /* The code segment that a gate names; *ret_cpl is the privilege that it runs with. */
 static bool gate_code(struct vcpu *cpu, uint16_t sel, bool call, struct desc *ret,
 		      unsigned *ret_cpl)
@@ -224,7 +224,7 @@ static enum exec_result far_call_gate(struct vcpu *cpu, const struct insn *in, u
 	if (cpl != cpu->cpl && !inner_stack(cpu, cpl, size, g->hi & 31, &ss, &st)) {
 		return exec_abort(cpu, in);
 	}
-	/* In long mode the handler is 64-bit code: its stack is flat even if the caller's is not. */
+	/* In long mode the handler is 64-bit code: its stack is flat, whatever the caller's is. */
 	st.flat = st.flat || cpu_lma(cpu);
 	if (!push_return(cpu, in, &st, size)) {
 		return exec_abort(cpu, in);
@@ -238,7 +238,7 @@ static enum exec_result far_call_gate(struct vcpu *cpu, const struct insn *in, u
 	return commit(cpu, &cs, off, &st);
 }
 
-/* --- dispatch by descriptor --------------------------------------------------------------------- */
+/* --- dispatch by descriptor ---------------------------------------------------------- */
 static enum exec_result far_task(struct vcpu *cpu, const struct insn *in, uint16_t sel, bool call)
 {
 	enum exec_result r;

@@ -2,7 +2,7 @@
 /* Flags that depend on privilege: PUSHF, POPF, CLI, STI, STAC, CLAC; software interrupts, HLT. */
 #include "softkvm/cpu/exec_sys_int.h"
 
-/* --- PUSHF and POPF --------------------------------------------------------------------------------- */
+/* --- PUSHF and POPF ------------------------------------------------------------------ */
 static enum exec_result op_pushf(struct vcpu *cpu, const struct insn *in)
 {
 	uint64_t v = cpu_rflags(cpu) & ~(uint64_t)(FL_VM | FL_RF);
@@ -72,7 +72,7 @@ static enum exec_result op_popf(struct vcpu *cpu, const struct insn *in)
 	return exec_end(cpu, in);
 }
 
-/* --- CLI and STI ------------------------------------------------------------------------------------ */
+/* --- CLI and STI --------------------------------------------------------------------- */
 /* Does CLI and STI change VIF instead of IF here? */
 static bool uses_vif(const struct vcpu *cpu)
 {
@@ -108,7 +108,7 @@ static enum exec_result op_sti(struct vcpu *cpu, const struct insn *in)
 	return exec_end(cpu, in);
 }
 
-/* --- STAC and CLAC ----------------------------------------------------------------------------------- */
+/* --- STAC and CLAC ------------------------------------------------------------------- */
 static enum exec_result set_ac(struct vcpu *cpu, const struct insn *in, bool ac)
 {
 	if (!cpu_has(cpu, FEAT_SMAP) || cpu->cpl != 0) {
@@ -128,7 +128,7 @@ static enum exec_result op_clac(struct vcpu *cpu, const struct insn *in)
 	return set_ac(cpu, in, false);
 }
 
-/* --- software interrupts ------------------------------------------------------------------------------- */
+/* --- software interrupts ------------------------------------------------------------- */
 static enum exec_result op_int(struct vcpu *cpu, const struct insn *in)
 {
 	return event_software_interrupt(cpu, in, (uint8_t)in->imm);

@@ -14,7 +14,7 @@
 #include "softkvm/cpu/ops.h"
 #include "softkvm/vm.h"
 
-/* --- faults ------------------------------------------------------------------------------ */
+/* --- faults -------------------------------------------------------------------------- */
 #define EXT 1u /* error code: the event was not caused by the program */
 
 /* Both return false, so that a check is `return cpu_raise(…)`. */
@@ -34,7 +34,7 @@ static inline uint32_t sel_error(uint16_t sel)
 	return sel & 0xfffcu;
 }
 
-/* --- modes ------------------------------------------------------------------------------- */
+/* --- modes --------------------------------------------------------------------------- */
 static inline bool cpu_lma(const struct vcpu *cpu)
 {
 	return cpu->efer & EFER_LMA;
@@ -72,7 +72,7 @@ static inline uint64_t size_mask(unsigned size)
 	return size == 8 ? UINT64_MAX : BIT64(size * 8) - 1;
 }
 
-/* --- descriptors (desc.c) ------------------------------------------------------------------ */
+/* --- descriptors (desc.c) ------------------------------------------------------------ */
 /* An entry of a descriptor table; `high` is the upper half of the long ones of long mode. */
 struct desc {
 	uint32_t lo, hi;
@@ -157,7 +157,7 @@ bool seg_commit(struct vcpu *cpu, unsigned index, const struct segment *s);
 /* After a change to a lesser privilege: data segments that are too privileged become null. */
 void seg_drop_privileged(struct vcpu *cpu);
 
-/* --- stacks (exec_sys_stack.c) ------------------------------------------------------------- */
+/* --- stacks (exec_sys_stack.c) ------------------------------------------------------- */
 /*
  * A stack that pushes and pops are made on before anything is committed. `cpl` is the privilege of
  * the accesses, `vector`/`error` what a limit violation raises.
@@ -181,22 +181,22 @@ uint64_t stack_merge_rsp(const struct vcpu *cpu, const struct stack *st);
 bool tss_stack(struct vcpu *cpu, unsigned dpl, unsigned ist, uint32_t ext, uint16_t *ret_ss,
 	       uint64_t *ret_sp);
 
-/* --- far transfers (exec_sys_far.c) ----------------------------------------------------------- */
+/* --- far transfers (exec_sys_far.c) -------------------------------------------------- */
 /* A checked code segment, for CS of privilege `cpl`. */
 void segment_for_cs(const struct desc *d, uint16_t sel, unsigned cpl, struct segment *ret);
 /* Is `rip` a legal target in this code segment? Else #GP(ext). */
 bool cs_target_check(struct vcpu *cpu, const struct segment *cs, uint64_t rip, uint32_t ext);
 
-/* --- tasks (task.c) ------------------------------------------------------------------------- */
+/* --- tasks (task.c) ------------------------------------------------------------------ */
 enum task_reason { TASK_JMP, TASK_CALL, TASK_IRET, TASK_GATE };
 /*
- * Switch to the task of a TSS selector. next_rip is saved in the old task. EXEC_FAULT: cpu->fault, with
- * cpu->rip set (that of the old task if nothing was changed yet, else the new one's).
+ * Switch to the task of a TSS selector. next_rip is saved in the old task. EXEC_FAULT: cpu->fault,
+ * with cpu->rip set (that of the old task if nothing was changed yet, else the new one's).
  */
 enum exec_result task_switch(struct vcpu *cpu, uint16_t sel, enum task_reason reason,
 			     uint64_t next_rip, bool has_error, uint32_t error, uint32_t ext);
 
-/* --- privileged state -------------------------------------------------------------------- */
+/* --- privileged state ---------------------------------------------------------------- */
 /* CR0, CR4, EFER writes with all checks: false = #GP(0). (exec_sys_cr.c) */
 bool cpu_set_cr0(struct vcpu *cpu, uint64_t v);
 bool cpu_set_cr4(struct vcpu *cpu, uint64_t v);
@@ -204,7 +204,7 @@ bool cpu_set_efer(struct vcpu *cpu, uint64_t v);
 /* CR4 bits that this guest may set. */
 uint64_t cpu_cr4_valid(const struct vcpu *cpu);
 
-/* --- who binds what --------------------------------------------------------------------- */
+/* --- who binds what ------------------------------------------------------------------ */
 exec_fn *exec_sys_bind_seg(const struct insn *in);
 exec_fn *exec_sys_bind_far(const struct insn *in);
 exec_fn *exec_sys_bind_ret(const struct insn *in);

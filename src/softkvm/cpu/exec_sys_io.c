@@ -7,7 +7,7 @@
 #define TSS_IO_MIN  103u /* lowest limit of a TSS that has the field */
 #define REP_BYTES   4096u /* at most in one exit: the data page */
 
-/* --- permission --------------------------------------------------------------------------------------- */
+/* --- permission ---------------------------------------------------------------------- */
 static bool bitmap_allows(struct vcpu *cpu, uint16_t port, unsigned size)
 {
 	const struct segment *tr = &cpu->tr;
@@ -39,7 +39,7 @@ static bool io_allowed(struct vcpu *cpu, uint16_t port, unsigned size)
 	return bitmap_allows(cpu, port, size);
 }
 
-/* --- IN and OUT ----------------------------------------------------------------------------------------- */
+/* --- IN and OUT ---------------------------------------------------------------------- */
 /* The forms with DX have bit 3 of the opcode set, those with an immediate have not. */
 static uint16_t port_of(const struct vcpu *cpu, const struct insn *in)
 {
@@ -69,7 +69,7 @@ static enum exec_result op_out(struct vcpu *cpu, const struct insn *in)
 	return exec_next(cpu, in);
 }
 
-/* --- INS and OUTS ------------------------------------------------------------------------------------------ */
+/* --- INS and OUTS -------------------------------------------------------------------- */
 static void reg_add(struct vcpu *cpu, const struct insn *in, unsigned reg, int64_t n)
 {
 	reg_store(cpu, reg, cpu->gpr[reg] + (uint64_t)n, in->asz);
@@ -99,8 +99,8 @@ static enum exec_result advance(struct vcpu *cpu, const struct insn *in, unsigne
 }
 
 /*
- * How many elements can go at once: upwards, within the page of `lin` and the segment (flat ones only),
- * and no debugger that wants each one.
+ * How many elements can go at once: upwards, within the page of `lin` and the segment
+ * (flat ones only), and no debugger that wants each one.
  */
 static unsigned batch(const struct vcpu *cpu, const struct insn *in, unsigned seg, gva_t lin)
 {

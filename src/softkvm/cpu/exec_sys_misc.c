@@ -3,7 +3,7 @@
 #include "softkvm/cpu/exec_sys_int.h"
 #include "softkvm/cpu/msr_index.h"
 
-/* --- CPUID ----------------------------------------------------------------------------------------------- */
+/* --- CPUID --------------------------------------------------------------------------- */
 #define MISC_FEATURES_CPUID_FAULT BIT64(0)
 #define MISC_ENABLE_MWAIT	  BIT64(18)
 #define APIC_BASE_ENABLE	  BIT64(11)
@@ -68,7 +68,7 @@ static enum exec_result op_cpuid(struct vcpu *cpu, const struct insn *in)
 	return exec_next(cpu, in);
 }
 
-/* --- time stamps -------------------------------------------------------------------------------------------- */
+/* --- time stamps --------------------------------------------------------------------- */
 static bool tsc_allowed(const struct vcpu *cpu)
 {
 	return cpu->cpl == 0 || !(cpu->cr4 & CR4_TSD);
@@ -119,7 +119,7 @@ static enum exec_result op_rdpmc(struct vcpu *cpu, const struct insn *in)
 	return exec_gp0(cpu, in);
 }
 
-/* --- XCR0 ------------------------------------------------------------------------------------------------------ */
+/* --- XCR0 ---------------------------------------------------------------------------- */
 static enum exec_result op_xgetbv(struct vcpu *cpu, const struct insn *in)
 {
 	uint32_t index = (uint32_t)cpu->gpr[RCX];
@@ -155,7 +155,7 @@ static enum exec_result op_xsetbv(struct vcpu *cpu, const struct insn *in)
 	return exec_end(cpu, in);
 }
 
-/* --- caches and TLB ------------------------------------------------------------------------------------------------ */
+/* --- caches and TLB ------------------------------------------------------------------ */
 /* INVD, WBINVD, WBNOINVD: caches are the host's affair. */
 static enum exec_result op_wbinvd(struct vcpu *cpu, const struct insn *in)
 {
@@ -223,7 +223,7 @@ static enum exec_result op_invpcid(struct vcpu *cpu, const struct insn *in)
 	return invalidate(cpu, in, type, desc[0], desc[1]);
 }
 
-/* --- MONITOR and MWAIT ------------------------------------------------------------------------------------------------ */
+/* --- MONITOR and MWAIT --------------------------------------------------------------- */
 /*
  * Without the feature they are #UD only if user space turned KVM's habit off: some guests use
  * them without asking, and KVM lets them pass as NOPs.

@@ -15,7 +15,7 @@
 #include "softkvm/irqchip/irqchip.h"
 #include "softkvm/mmu/memslot.h"
 
-/* --- exits ---------------------------------------------------------------------------------------------- */
+/* --- exits --------------------------------------------------------------------------- */
 static enum exec_result leave(struct vcpu *cpu, const struct insn *in, uint32_t reason)
 {
 	cpu->rip = insn_rip(cpu, in);
@@ -81,7 +81,7 @@ static uint32_t exit_reason_of(enum msr_status s)
 	return s == MSR_UNKNOWN ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
 }
 
-/* --- RDMSR and WRMSR ---------------------------------------------------------------------------------------- */
+/* --- RDMSR and WRMSR ----------------------------------------------------------------- */
 static enum exec_result op_rdmsr(struct vcpu *cpu, const struct insn *in)
 {
 	uint32_t index = (uint32_t)cpu->gpr[RCX], reason = KVM_MSR_EXIT_REASON_FILTER;
@@ -131,7 +131,7 @@ static enum exec_result op_wrmsr(struct vcpu *cpu, const struct insn *in)
 					       : exec_gp0(cpu, in);
 }
 
-/* --- hypercalls ------------------------------------------------------------------------------------------------ */
+/* --- hypercalls ---------------------------------------------------------------------- */
 #define MAP_GPA_ATTRS_VALID 0x1full /* page size 0..2, encrypted */
 
 static struct vcpu *find_apic_id(struct vm *vm, uint64_t id)
@@ -239,8 +239,8 @@ static bool map_gpa_exit(struct vcpu *cpu, const uint64_t a[4], bool m64, uint64
 }
 
 /*
- * The other vendor's instruction. KVM writes its own over it, which shows in memory, and goes on; with
- * that habit turned off it is #UD. Where the code cannot be written, it works all the same.
+ * The other vendor's instruction. KVM writes its own over it, which shows in memory, and goes
+ * on; with that habit turned off it is #UD. Where the code cannot be written, it works all the same.
  */
 static bool fix_instruction(struct vcpu *cpu, const struct insn *in)
 {

@@ -56,7 +56,7 @@ static bool pop_outer_stack(struct vcpu *cpu, struct stack *st, unsigned size, s
 	return true;
 }
 
-/* --- real mode and virtual-8086 ------------------------------------------------------------ */
+/* --- real mode and virtual-8086 ------------------------------------------------------ */
 static void real_target(struct vcpu *cpu, const struct frame *f, const struct stack *st)
 {
 	struct segment cs;
@@ -147,7 +147,7 @@ static enum exec_result return_to_v86(struct vcpu *cpu, const struct insn *in, s
 	return EXEC_END;
 }
 
-/* --- protected mode ------------------------------------------------------------------------------ */
+/* --- protected mode ------------------------------------------------------------------ */
 static bool return_code(struct vcpu *cpu, uint16_t sel, struct desc *ret)
 {
 	unsigned rpl = sel & 3;

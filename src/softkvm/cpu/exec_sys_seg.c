@@ -2,7 +2,7 @@
 /* Segment registers, descriptor tables, selector checks, FS and GS bases. */
 #include "softkvm/cpu/exec_sys_int.h"
 
-/* --- operands ---------------------------------------------------------------------------------- */
+/* --- operands ------------------------------------------------------------------------ */
 /* A 16-bit source in a register or memory. */
 static bool load_ew(struct vcpu *cpu, const struct insn *in, uint16_t *ret)
 {
@@ -54,7 +54,7 @@ static enum exec_result commit(struct vcpu *cpu, const struct insn *in, unsigned
 	return changed ? exec_end(cpu, in) : exec_next(cpu, in);
 }
 
-/* --- MOV, PUSH, POP ------------------------------------------------------------------------------- */
+/* --- MOV, PUSH, POP ------------------------------------------------------------------ */
 static enum exec_result op_mov_from_sreg(struct vcpu *cpu, const struct insn *in)
 {
 	return in->reg > SEG_GS ? exec_ud(cpu, in) : store_sel(cpu, in, cpu->seg[in->reg].sel);
@@ -156,7 +156,7 @@ static enum exec_result op_lss(struct vcpu *cpu, const struct insn *in)
 	return r;
 }
 
-/* --- LAR, LSL, VERR, VERW, ARPL ---------------------------------------------------------------------- */
+/* --- LAR, LSL, VERR, VERW, ARPL ------------------------------------------------------ */
 #define TYPES_LAR_LEGACY                                                                           \
 	(BIT(DT_TSS16) | BIT(DT_LDT) | BIT(DT_TSS16_BUSY) | BIT(DT_CALL16) | BIT(DT_TASK) |        \
 	 BIT(DT_TSS) | BIT(DT_TSS_BUSY) | BIT(DT_CALL))
@@ -267,7 +267,7 @@ static enum exec_result op_arpl(struct vcpu *cpu, const struct insn *in)
 	return set_zf(cpu, in, raise);
 }
 
-/* --- LDTR and TR --------------------------------------------------------------------------------------- */
+/* --- LDTR and TR --------------------------------------------------------------------- */
 static enum exec_result op_sldt(struct vcpu *cpu, const struct insn *in)
 {
 	return umip(cpu) ? exec_gp0(cpu, in) : store_sel(cpu, in, cpu->ldtr.sel);
@@ -344,7 +344,7 @@ static enum exec_result op_ltr(struct vcpu *cpu, const struct insn *in)
 	return exec_next(cpu, in);
 }
 
-/* --- GDTR and IDTR --------------------------------------------------------------------------------------- */
+/* --- GDTR and IDTR ------------------------------------------------------------------- */
 static enum exec_result store_table(struct vcpu *cpu, const struct insn *in,
 				    const struct dtable *t)
 {
@@ -415,7 +415,7 @@ static enum exec_result op_smsw(struct vcpu *cpu, const struct insn *in)
 	return umip(cpu) ? exec_gp0(cpu, in) : store_sel(cpu, in, cpu->cr0);
 }
 
-/* --- FS and GS bases ---------------------------------------------------------------------------------------- */
+/* --- FS and GS bases ----------------------------------------------------------------- */
 static enum exec_result op_swapgs(struct vcpu *cpu, const struct insn *in)
 {
 	uint64_t base = cpu->seg[SEG_GS].base;
@@ -471,7 +471,7 @@ static enum exec_result op_wrgsbase(struct vcpu *cpu, const struct insn *in)
 	return write_base(cpu, in, SEG_GS);
 }
 
-/* --- who does what --------------------------------------------------------------------------------------------- */
+/* --- who does what ------------------------------------------------------------------- */
 static const struct {
 	uint16_t op;
 	exec_fn *fn;

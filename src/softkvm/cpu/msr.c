@@ -34,6 +34,7 @@ static const struct row {
 	{ MSR_KERNEL_GS_BASE, M(kernel_gs_base), RF_CANONICAL, 0, UINT64_MAX },
 	{ MSR_ARCH_CAPABILITIES, M(arch_caps), RF_HOST_WRITE, FEAT_ARCH_CAPABILITIES, UINT64_MAX },
 	{ MSR_PLATFORM_INFO, M(platform_info), RF_HOST_WRITE, 0, UINT64_MAX },
+	{ MSR_POWER_CTL, M(power_ctl), 0, 0, UINT64_MAX },
 	{ MSR_SMBASE, M(smbase), RF_HOST_WRITE, 0, UINT64_MAX },
 	{ MSR_XSS, M(xss), 0, FEAT_XSAVES, 0 },
 	{ MSR_OSVW_LENGTH, M(osvw_length), RF_HOST_WRITE | RF_AMD, 0, UINT64_MAX },
@@ -330,7 +331,7 @@ enum msr_status msr_get(struct vcpu *cpu, uint32_t index, uint64_t *ret, bool ho
 	}
 	s = get_special(cpu, index, ret, host);
 	s = s != MSR_UNKNOWN ? s : msr_mtrr_get(cpu, index, ret);
-	s = s != MSR_UNKNOWN ? s : msr_mce_get(cpu, index, ret);
+	s = s != MSR_UNKNOWN ? s : msr_mce_get(cpu, index, ret, host);
 	s = s != MSR_UNKNOWN ? s : msr_kvm_get(cpu, index, ret, host);
 	return s != MSR_UNKNOWN ? s : msr_dummy_get(cpu, index, ret);
 }

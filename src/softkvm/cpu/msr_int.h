@@ -20,7 +20,7 @@ enum msr_status msr_set(struct vcpu *cpu, uint32_t index, uint64_t v, bool host)
 /* The groups; MSR_UNKNOWN: it is none of this file's. */
 enum msr_status msr_mtrr_get(struct vcpu *cpu, uint32_t index, uint64_t *ret);
 enum msr_status msr_mtrr_set(struct vcpu *cpu, uint32_t index, uint64_t v);
-enum msr_status msr_mce_get(struct vcpu *cpu, uint32_t index, uint64_t *ret);
+enum msr_status msr_mce_get(struct vcpu *cpu, uint32_t index, uint64_t *ret, bool host);
 enum msr_status msr_mce_set(struct vcpu *cpu, uint32_t index, uint64_t v, bool host);
 enum msr_status msr_kvm_get(struct vcpu *cpu, uint32_t index, uint64_t *ret, bool host);
 enum msr_status msr_kvm_set(struct vcpu *cpu, uint32_t index, uint64_t v, bool host);

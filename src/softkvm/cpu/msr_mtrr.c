@@ -95,7 +95,7 @@ enum msr_status msr_mtrr_set(struct vcpu *cpu, uint32_t index, uint64_t v)
 	return MSR_OK;
 }
 
-/* --- machine check -------------------------------------------------------------------------------- */
+/* --- machine check ------------------------------------------------------------------- */
 /* CTL, STATUS, ADDR and MISC of the banks that MCG_CAP counts. */
 static uint64_t *bank_register(struct vcpu *cpu, uint32_t index)
 {
@@ -107,7 +107,7 @@ static uint64_t *bank_register(struct vcpu *cpu, uint32_t index)
 	return &cpu->msr.mc_bank[index - MSR_MC0_CTL];
 }
 
-enum msr_status msr_mce_get(struct vcpu *cpu, uint32_t index, uint64_t *ret)
+enum msr_status msr_mce_get(struct vcpu *cpu, uint32_t index, uint64_t *ret, bool host)
 {
 	const uint64_t *bank = bank_register(cpu, index);
 
@@ -128,7 +128,7 @@ enum msr_status msr_mce_get(struct vcpu *cpu, uint32_t index, uint64_t *ret)
 		return MSR_OK;
 	case MSR_MCG_CTL:
 		*ret = cpu->msr.mcg_ctl;
-		return cpu->msr.mcg_cap & MCG_CTL_P ? MSR_OK : MSR_INVALID;
+		return host || (cpu->msr.mcg_cap & MCG_CTL_P) ? MSR_OK : MSR_INVALID;
 	default:
 		return MSR_UNKNOWN;
 	}
@@ -166,7 +166,7 @@ enum msr_status msr_mce_set(struct vcpu *cpu, uint32_t index, uint64_t v, bool h
 		cpu->msr.mcg_status = v;
 		return MSR_OK;
 	case MSR_MCG_CTL:
-		if (!(cpu->msr.mcg_cap & MCG_CTL_P) || (v != 0 && v != UINT64_MAX && !host)) {
+		if (!host && (!(cpu->msr.mcg_cap & MCG_CTL_P) || (v != 0 && v != UINT64_MAX))) {
 			return MSR_INVALID;
 		}
 		cpu->msr.mcg_ctl = v;

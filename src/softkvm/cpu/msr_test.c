@@ -92,9 +92,6 @@ static void test_lists(struct test *t)
 		if (list[i] == MSR_TSC_DEADLINE) {
 			continue; /* needs a LAPIC */
 		}
-		if (list[i] == MSR_MCG_CTL) {
-			s.cpu->msr.mcg_cap |= BIT64(8);
-		}
 		if (!msr_read(s.cpu, list[i], &v, true)) {
 			test_fail(t, __FILE__, __LINE__, "cannot read %x", list[i]);
 			return;
@@ -168,7 +165,8 @@ static void test_tsc(struct test *t)
 	CHECK(t, msr_write(cpu, MSR_TSC, 1ull << 40, false));
 	CHECK(t, near(cpu_tsc(cpu), 1ull << 40));
 	cpu->msr.tsc_adjust = 0;
-	CHECK(t, msr_write(cpu, MSR_TSC, 3ull << 40, false)); /* a guest's write shows in TSC_ADJUST */
+	/* A guest's write shows in TSC_ADJUST. */
+	CHECK(t, msr_write(cpu, MSR_TSC, 3ull << 40, false));
 	CHECK(t, near(cpu->msr.tsc_adjust, 2ull << 40));
 	CHECK(t, msr_write(cpu, MSR_TSC_ADJUST, 0, false));
 	CHECK(t, near(cpu_tsc(cpu), 1ull << 40));
@@ -186,9 +184,12 @@ static void test_tsc_together(struct test *t)
 	int64_t offset;
 
 	vm->cpu[0]->tsc_khz = vm->cpu[1]->tsc_khz = 1000000;
-	tsc_write_host(vm->cpu[0], 1000);
 	offset = vm->cpu[0]->tsc_offset;
-	tsc_write_host(vm->cpu[1], 1000); /* a moment later, but the same is meant */
+	tsc_write_host(vm->cpu[0], 0); /* as it was made: nothing changes */
+	CHECK_EQ(t, vm->cpu[0]->tsc_offset, offset);
+	tsc_write_host(vm->cpu[0], 1ull << 60);
+	offset = vm->cpu[0]->tsc_offset;
+	tsc_write_host(vm->cpu[1], 1ull << 60); /* a moment later, but the same is meant */
 	CHECK_EQ(t, vm->cpu[1]->tsc_offset, offset);
 	tsc_write_host(vm->cpu[1], 0);
 	CHECK_EQ(t, vm->cpu[1]->tsc_offset, offset);

@@ -45,7 +45,7 @@ struct wall_page {
 	uint32_t version, sec, nsec;
 };
 
-/* --- the time-stamp counter ------------------------------------------------------------------------ */
+/* --- the time-stamp counter ---------------------------------------------------------- */
 static uint64_t scale_tsc(const struct vcpu *cpu, uint64_t host)
 {
 	uint32_t host_khz;
@@ -80,7 +80,7 @@ static bool matches_last(const struct vcpu *cpu, uint64_t v, uint64_t host)
 {
 	uint64_t expected, second = (uint64_t)cpu->tsc_khz * 1000;
 
-	if (!cpu->vm->tsc_sync.valid || cpu->vm->tsc_sync.khz != cpu->tsc_khz) {
+	if (cpu->vm->tsc_sync.khz != cpu->tsc_khz) {
 		return false;
 	}
 	expected = cpu->vm->tsc_sync.value +
@@ -96,12 +96,19 @@ void tsc_write_host(struct vcpu *cpu, uint64_t v)
 	int64_t offset = (int64_t)(v - scale_tsc(cpu, host));
 
 	pthread_mutex_lock(&vm->clock_lock);
+	if (!vm->tsc_sync.valid) {
+		/* Nothing was set yet: what counts is how vCPUs are made, with equal counters. */
+		vm->tsc_sync.value = scale_tsc(cpu, host) + (uint64_t)cpu->tsc_offset;
+		vm->tsc_sync.host_tsc = host;
+		vm->tsc_sync.offset = cpu->tsc_offset;
+		vm->tsc_sync.khz = cpu->tsc_khz;
+		vm->tsc_sync.valid = true;
+	}
 	if (matches_last(cpu, v, host)) {
 		offset = vm->tsc_sync.offset;
 	} else {
 		vm->tsc_sync.offset = offset;
 		vm->tsc_sync.khz = cpu->tsc_khz;
-		vm->tsc_sync.valid = true;
 	}
 	vm->tsc_sync.value = v;
 	vm->tsc_sync.host_tsc = host;
@@ -109,7 +116,7 @@ void tsc_write_host(struct vcpu *cpu, uint64_t v)
 	set_offset(cpu, offset);
 }
 
-/* --- kvm-clock ----------------------------------------------------------------------------------------- */
+/* --- kvm-clock ----------------------------------------------------------------------- */
 /* ns = (ticks << shift) * mul >> 32 for a counter of `khz`. */
 static void clock_scale(uint32_t khz, uint32_t *ret_mul, int8_t *ret_shift)
 {
@@ -228,7 +235,7 @@ void pvclock_write_wall_clock(struct vcpu *cpu, gpa_t gpa)
 	write_page(cpu, gpa, &p, sizeof(p));
 }
 
-/* --- stolen time -------------------------------------------------------------------------------------------- */
+/* --- stolen time --------------------------------------------------------------------- */
 #define STEAL_PAGE(cpu) ((cpu)->msr.kvm_steal_time & KVM_STEAL_VALID_BITS)
 
 static bool steal_enabled(const struct vcpu *cpu)

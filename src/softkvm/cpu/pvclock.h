@@ -18,7 +18,7 @@ void pvclock_update(struct vcpu *cpu);
 int pvclock_guest_stopped(struct vcpu *cpu);
 /* The wall clock's page at `gpa` (MSR_KVM_WALL_CLOCK*). */
 void pvclock_write_wall_clock(struct vcpu *cpu, gpa_t gpa);
-/* kvm-clock in ns as guests see it, now and at a host TSC value. Any thread; takes vm->clock_lock. */
+/* kvm-clock as guests see it (ns), now and at a host TSC value. Any thread; takes clock_lock. */
 uint64_t pvclock_now_ns(struct vm *vm);
 uint64_t pvclock_at_ns(struct vm *vm, uint64_t host_tsc);
 

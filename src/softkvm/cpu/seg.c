@@ -3,14 +3,14 @@
 #include "softkvm/cpu/exec_sys_int.h"
 #include "softkvm/cpu/msr_index.h"
 
-/* --- derived state ------------------------------------------------------------------------ */
+/* --- derived state ------------------------------------------------------------------- */
 static bool segment_flat(const struct segment *s, bool writable)
 {
 	return !s->unusable && s->base == 0 && s->limit == UINT32_MAX && s->present && s->s &&
 	       !(s->type & 8) && !(s->type & 4) && (!writable || (s->type & 2));
 }
 
-/* All of CS, DS, ES and SS cover the address space, so that no access through them needs a check. */
+/* All of CS, DS, ES and SS cover the address space: no access through them needs a check. */
 static bool segments_flat(const struct vcpu *cpu)
 {
 	const struct segment *cs = &cpu->seg[SEG_CS];
@@ -82,7 +82,7 @@ void cpu_mode_changed(struct vcpu *cpu)
 	mmu_select_tlb(cpu);
 }
 
-/* --- addresses ------------------------------------------------------------------------------ */
+/* --- addresses ----------------------------------------------------------------------- */
 static bool seg_fault(struct vcpu *cpu, unsigned seg)
 {
 	return cpu_raise(cpu, seg == SEG_SS ? EX_SS : EX_GP, 0);
@@ -136,7 +136,7 @@ bool seg_linear(struct vcpu *cpu, unsigned seg, uint64_t offset, unsigned size,
 	return true;
 }
 
-/* --- reset ------------------------------------------------------------------------------------ */
+/* --- reset --------------------------------------------------------------------------- */
 #define DR6_RESET 0xffff0ff0u
 #define DR7_RESET 0x400u
 #define PAT_RESET 0x0007040600070406ull

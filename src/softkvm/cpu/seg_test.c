@@ -173,8 +173,8 @@ static void test_limits(struct test *t)
 		force_seg(&s, SEG_DS, S_RO | 3);
 		force_seg(&s, SEG_SS, S_RO | 3);
 		cpu_mode_changed(s.cpu);
-		CHECK_EQ(t, seg_linear(s.cpu, SEG_DS, cases[i].off, cases[i].size, cases[i].acc, &lin),
-			 cases[i].ok);
+		CHECK_EQ(t, seg_linear(s.cpu, SEG_DS, cases[i].off, cases[i].size, cases[i].acc,
+				       &lin), cases[i].ok);
 		if (cases[i].ok) {
 			CHECK_EQ(t, lin, (uint32_t)(cases[i].off + 0x10));
 		} else {
@@ -264,7 +264,8 @@ static void test_verify(struct test *t)
 		uint16_t sel;
 		bool readable, writable;
 	} cases[] = {
-		{ S_DATA3 | 3, true, true }, { S_RO | 3, true, false }, { S_XONLY | 3, false, false },
+		{ S_DATA3 | 3, true, true }, { S_RO | 3, true, false },
+		{ S_XONLY | 3, false, false },
 		{ S_CODE3 | 3, true, false }, { S_DATA0, false, false }, { S_TSS, false, false },
 		{ 0, false, false },
 	};

@@ -25,7 +25,8 @@
 
 /* Selectors. */
 enum {
-	S_CODE0 = 0x08, S_DATA0 = 0x10, S_CODE3 = 0x18, S_DATA3 = 0x20, S_TSS = 0x28, /* two entries */
+	S_CODE0 = 0x08, S_DATA0 = 0x10, S_CODE3 = 0x18, S_DATA3 = 0x20,
+	S_TSS = 0x28, /* two entries */
 	S_TSS_B = 0x38, S_GATE = 0x48, /* two entries */ S_CONF = 0x58, S_RO = 0x60, S_XONLY = 0x68,
 	S_NP = 0x70, S_CODE16 = 0x78, S_DATA16 = 0x80, S_LDT = 0x88, /* two entries */
 	S_CODE64_3 = 0x98, S_CODE1 = 0xa0, S_DATA1 = 0xa8, S_TASKGATE = 0xb0, S_DOWN = 0xb8,
@@ -124,7 +125,8 @@ static inline void fill_tables(struct sysvm *s, bool m64)
 /* Load a register's hidden part from the GDT, without checks. */
 static inline void force_seg(struct sysvm *s, unsigned index, uint16_t sel)
 {
-	struct desc d = { .lo = get32(s, GDT + (sel & ~7u)), .hi = get32(s, GDT + (sel & ~7u) + 4) };
+	uint32_t at = GDT + (sel & ~7u);
+	struct desc d = { .lo = get32(s, at), .hi = get32(s, at + 4) };
 
 	desc_to_segment(&d, sel, &s->cpu->seg[index]);
 }
@@ -200,7 +202,8 @@ static inline enum exec_result exec_bytes(struct sysvm *s, const void *code, uns
 	}
 	return r;
 }
-#define EXEC(s, ...) exec_bytes(s, (const uint8_t[]){ __VA_ARGS__ }, sizeof((uint8_t[]){ __VA_ARGS__ }))
+#define EXEC(s, ...)                                                                               \
+	exec_bytes(s, (const uint8_t[]){ __VA_ARGS__ }, sizeof((uint8_t[]){ __VA_ARGS__ }))
 #define LE16(v) (uint8_t)(v), (uint8_t)((v) >> 8)
 #define LE32(v) LE16(v), LE16((v) >> 16)
 

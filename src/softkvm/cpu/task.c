@@ -69,7 +69,7 @@ static bool read_bytes(struct vcpu *cpu, gva_t lin, uint8_t *out, unsigned size)
 	return true;
 }
 
-/* --- the TSS descriptor --------------------------------------------------------------------------- */
+/* --- the TSS descriptor -------------------------------------------------------------- */
 /* IRET reports everything as #TS, and wants the busy one. */
 static bool check_tss(struct vcpu *cpu, uint16_t sel, enum task_reason reason, uint32_t ext,
 		      struct desc *ret)
@@ -97,7 +97,7 @@ static bool check_tss(struct vcpu *cpu, uint16_t sel, enum task_reason reason, u
 	return true;
 }
 
-/* --- leaving the old task -------------------------------------------------------------------------- */
+/* --- leaving the old task ------------------------------------------------------------ */
 static bool store32(struct vcpu *cpu, uint32_t off, uint32_t v)
 {
 	return mmu_sys_store(cpu, (uint32_t)(cpu->tr.base + off), &v, 4);
@@ -155,7 +155,7 @@ static bool release_old(struct vcpu *cpu, enum task_reason reason)
 	return desc_read(cpu, cpu->tr.sel, &d, EX_TS, 0) && desc_set_busy(cpu, &d, false);
 }
 
-/* --- entering the new one ---------------------------------------------------------------------------- */
+/* --- entering the new one ------------------------------------------------------------ */
 static void new_flags(struct vcpu *cpu, const struct task *t, enum task_reason reason)
 {
 	uint64_t v = t->eflags;

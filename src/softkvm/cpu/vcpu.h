@@ -209,7 +209,7 @@ struct vcpu {
 		uint64_t mtrr_def, mtrr_fixed[11], mtrr_phys[16];
 		uint64_t mcg_cap, mcg_status, mcg_ctl, mc_bank[32 * 4], smbase, microcode, arch_caps,
 			platform_info, misc_features, feature_control, xss, hwcr, de_cfg,
-			virt_spec_ctrl, osvw_length, osvw_status;
+			virt_spec_ctrl, power_ctl, osvw_length, osvw_status;
 		/* KVM's own */
 		uint64_t kvm_system_time, kvm_wall_clock, kvm_steal_time, kvm_pv_eoi, kvm_async_pf,
 			kvm_async_pf_int, kvm_poll_control,
