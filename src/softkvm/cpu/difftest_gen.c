@@ -5,6 +5,8 @@
  */
 #include "softkvm/cpu/difftest.h"
 
+#include <cpuid.h>
+
 #include "softkvm/cpu/simd_int.h"
 
 uint64_t dt_random(struct dt_rng *r)
@@ -39,24 +41,47 @@ void dt_window_fill(uint8_t *window, uint8_t *window_ro)
 
 /* --- which rows ------------------------------------------------------------------------------ */
 
+struct host_bit {
+	uint8_t feature;
+	uint32_t leaf;
+	uint8_t reg, bit; /* 0 EAX .. 3 EDX */
+};
+
+static const struct host_bit host_bits[] = {
+	{ RF_POPCNT, 1, 2, 23 },    { RF_LZCNT, 0x80000001, 2, 5 }, { RF_BMI1, 7, 1, 3 },
+	{ RF_BMI2, 7, 1, 8 },	    { RF_ADX, 7, 1, 19 },	    { RF_MOVBE, 1, 2, 22 },
+	{ RF_SSE3, 1, 2, 0 },	    { RF_SSSE3, 1, 2, 9 },	    { RF_SSE41, 1, 2, 19 },
+	{ RF_SSE42, 1, 2, 20 },	    { RF_AES, 1, 2, 25 },	    { RF_PCLMUL, 1, 2, 1 },
+	{ RF_SHA, 7, 1, 29 },	    { RF_AVX, 1, 2, 28 },	    { RF_AVX2, 7, 1, 5 },
+	{ RF_FMA, 1, 2, 12 },	    { RF_F16C, 1, 2, 29 },	    { RF_CX16, 1, 2, 13 },
+	{ RF_XSAVE, 1, 2, 27 },	    { RF_XSAVEOPT, 0xd, 0, 0 },	    { RF_XSAVEC, 0xd, 0, 1 },
+	{ RF_CLFLUSHOPT, 7, 1, 23 }, { RF_CLWB, 7, 1, 24 },
+};
+
 static bool feature_missing(const struct row *row)
 {
-	__builtin_cpu_init();
-	switch (row_feature(row)) {
-	case RF_POPCNT: return !__builtin_cpu_supports("popcnt");
-	case RF_LZCNT: return !__builtin_cpu_supports("lzcnt");
-	case RF_BMI1: return !__builtin_cpu_supports("bmi");
-	case RF_BMI2: return !__builtin_cpu_supports("bmi2");
-	case RF_AVX: return !(fpu_host_features() & FPUF_AVX);
-	case RF_AVX2: return !(fpu_host_features() & FPUF_AVX2);
-	case RF_FMA: return !(fpu_host_features() & FPUF_FMA);
-	case RF_F16C: return !(fpu_host_features() & FPUF_F16C);
-	case RF_SHA: return !(fpu_host_features() & FPUF_SHA);
-	case RF_AES: return !(fpu_host_features() & FPUF_AES);
-	case RF_PCLMUL: return !(fpu_host_features() & FPUF_PCLMUL);
-	case RF_SSE42: return !(fpu_host_features() & FPUF_SSE42);
-	default: return false;
+	for (unsigned i = 0; i < ARRAY_SIZE(host_bits); i++) {
+		const struct host_bit *h = &host_bits[i];
+		uint32_t r[4] = { 0 };
+
+		if (h->feature == row_feature(row)) {
+			return !__get_cpuid_count(h->leaf, h->leaf == 0xd, &r[0], &r[1], &r[2], &r[3]) ||
+			       !(r[h->reg] & BIT(h->bit));
+		}
 	}
+	return false;
+}
+
+/* VEX forms need the AVX state too, and those of AES and CLMUL both features. */
+static bool vector_missing(const struct row_ref *ref)
+{
+	uint64_t have = fpu_host_features();
+	unsigned op = ref->row->op;
+
+	return ref->vex && (ref->row->kinds & (BIT64(OK_V) | BIT64(OK_H))) &&
+	       (!(have & FPUF_AVX) ||
+		(op >= OP_VAESIMC && op <= OP_VAESKEYGENASSIST && !(have & FPUF_AES)) ||
+		(op == OP_VPCLMULQDQ && !(have & FPUF_PCLMUL)));
 }
 
 const char *dt_row_excluded(const struct row_ref *ref)
@@ -72,7 +97,7 @@ const char *dt_row_excluded(const struct row_ref *ref)
 	if (ref->row->flags & ROW_PRIV) {
 		return "privileged";
 	}
-	if (feature_missing(ref->row)) {
+	if (feature_missing(ref->row) || vector_missing(ref)) {
 		return "this machine lacks it";
 	}
 	switch (ref->row->op) {
@@ -80,8 +105,6 @@ const char *dt_row_excluded(const struct row_ref *ref)
 		return "random results";
 	case OP_XSAVEOPT: case OP_XSAVEC:
 		return "depends on the processor's tracking: own tests";
-	case OP_CLWB: case OP_CLFLUSHOPT:
-		return "may not be there";
 	default:
 		return NULL;
 	}
