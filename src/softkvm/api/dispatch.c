@@ -212,16 +212,19 @@ static __attribute__((noinline)) int call_with_arg(const struct handle *h,
 	return r;
 }
 
-/* A cancellation that came during KVM_RUN takes place now, if it may take place anywhere. */
+/*
+ * A cancellation that came during KVM_RUN takes place now, if it may take place anywhere. (By
+ * pthread_testcancel(): the changes of state and type cancel too, but glibc 2.36 then gives no result.)
+ */
 static void allow_cancel(void)
 {
 	int type;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
 	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
 	if (type == PTHREAD_CANCEL_ASYNCHRONOUS) {
-		pthread_setcanceltype(type, NULL);
 		pthread_testcancel();
+		pthread_setcanceltype(type, NULL);
 	}
 }
 
