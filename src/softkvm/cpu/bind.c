@@ -10,10 +10,9 @@
 static const struct {
 	const char *mnemonic;
 	enum op_group group;
-} ops[OP_COUNT] = {
-	[OP_NONE] = { "(bad)", OPG_NONE },
+} ops[OP_COUNT] = { [OP_NONE] = { "(bad)", OPG_NONE },
 #define OP_ROW(name, text, grp) [OP_##name] = { text, OPG_##grp },
-	OPS_ALL(OP_ROW)
+		    OPS_ALL(OP_ROW)
 #undef OP_ROW
 };
 
@@ -35,11 +34,15 @@ static enum exec_result exec_unknown(struct vcpu *cpu, const struct insn *in)
 static exec_fn *bind_group(const struct insn *in)
 {
 	switch (op_group(in->op)) {
-	case OPG_INT: return exec_int_bind(in);
-	case OPG_SYS: return exec_sys_bind(in);
+	case OPG_INT:
+		return exec_int_bind(in);
+	case OPG_SYS:
+		return exec_sys_bind(in);
 	case OPG_X87:
-	case OPG_SIMD: return exec_simd_bind(in);
-	case OPG_NONE: break;
+	case OPG_SIMD:
+		return exec_simd_bind(in);
+	case OPG_NONE:
+		break;
 	}
 	return NULL;
 }

@@ -49,15 +49,18 @@ static void visit(struct test *t, const uint8_t *head, unsigned n, enum insn_mod
 static void visit_legacy(struct test *t, enum insn_mode mode, visit_fn *fn, void *arg)
 {
 	static const struct prefix prefixes[] = {
-		{ 0, { 0 } },	       { 1, { 0x66 } },	      { 1, { 0xf3 } },
+		{ 0, { 0 } },          { 1, { 0x66 } },       { 1, { 0xf3 } },
 		{ 1, { 0xf2 } },       { 2, { 0x66, 0xf2 } }, { 2, { 0x66, 0xf3 } },
 		{ 1, { 0xf0 } },       { 2, { 0x66, 0xf0 } }, { 1, { 0x67 } },
-		{ 1, { 0x48 } },       { 1, { 0x45 } },	      { 2, { 0x66, 0x48 } },
+		{ 1, { 0x48 } },       { 1, { 0x45 } },       { 2, { 0x66, 0x48 } },
 		{ 2, { 0xf3, 0x48 } }, { 2, { 0xf2, 0x48 } }, { 2, { 0xf0, 0x48 } },
 		{ 2, { 0x67, 0x66 } },
 	};
 	static const struct prefix maps[] = {
-		{ 0, { 0 } }, { 1, { 0x0f } }, { 2, { 0x0f, 0x38 } }, { 2, { 0x0f, 0x3a } },
+		{ 0, { 0 } },
+		{ 1, { 0x0f } },
+		{ 2, { 0x0f, 0x38 } },
+		{ 2, { 0x0f, 0x3a } },
 	};
 
 	for (unsigned p = 0; p < ARRAY_SIZE(prefixes) * ARRAY_SIZE(maps); p++) {
@@ -79,7 +82,8 @@ static void visit_vex(struct test *t, enum insn_mode mode, visit_fn *fn, void *a
 {
 	for (unsigned map = 1; map <= 3; map++) {
 		for (unsigned i = 0; i < 32; i++) {
-			uint8_t b2 = (uint8_t)((i & 7) | (i & 8 ? 0x80 : 0) | (i & 16 ? 0x78 : 0x60));
+			uint8_t b2 =
+				(uint8_t)((i & 7) | (i & 8 ? 0x80 : 0) | (i & 16 ? 0x78 : 0x60));
 			uint8_t head[] = { 0xc4, (uint8_t)(0xe0 | map), b2, 0 };
 
 			for (unsigned opcode = 0; opcode < 256 && !t->failed; opcode++) {
@@ -106,14 +110,22 @@ static void check_bound(struct test *t, const struct insn *in, const uint8_t *by
 
 	seen[in->row] = true;
 	switch (op_group(in->op)) {
-	case OPG_INT: fn = exec_int_bind(in); break;
-	case OPG_SYS: fn = exec_sys_bind(in); break;
+	case OPG_INT:
+		fn = exec_int_bind(in);
+		break;
+	case OPG_SYS:
+		fn = exec_sys_bind(in);
+		break;
 	case OPG_X87:
-	case OPG_SIMD: fn = exec_simd_bind(in); break;
-	case OPG_NONE: break;
+	case OPG_SIMD:
+		fn = exec_simd_bind(in);
+		break;
+	case OPG_NONE:
+		break;
 	}
 	if (!fn && !t->failed) {
-		test_fail(t, __FILE__, __LINE__, "no handler: %s, mode %d, %02x %02x %02x %02x %02x %02x",
+		test_fail(t, __FILE__, __LINE__,
+			  "no handler: %s, mode %d, %02x %02x %02x %02x %02x %02x",
 			  op_mnemonic(in->op), mode, bytes[0], bytes[1], bytes[2], bytes[3],
 			  bytes[4], bytes[5]);
 	}
@@ -129,8 +141,9 @@ static void test_total(struct test *t)
 		struct row_ref ref = row_get(i);
 
 		if (!seen[i]) {
-			test_fail(t, __FILE__, __LINE__, "row %u (%s, map %u, opcode %02x) is never reached",
-				  i, op_mnemonic(ref.row->op), ref.map, ref.opcode);
+			test_fail(t, __FILE__, __LINE__,
+				  "row %u (%s, map %u, opcode %02x) is never reached", i,
+				  op_mnemonic(ref.row->op), ref.map, ref.opcode);
 		}
 	}
 }

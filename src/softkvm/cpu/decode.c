@@ -16,13 +16,13 @@
 struct dec {
 	const uint8_t *bytes;
 	unsigned avail, pos;
-	bool missing;	  /* fetch() ran over the end */
+	bool missing; /* fetch() ran over the end */
 	bool m64, lock;
-	uint8_t size;	  /* MODE_16, MODE_32, MODE_64 */
+	uint8_t size;     /* MODE_16, MODE_32, MODE_64 */
 	uint8_t rex, rep; /* rep: F2, F3 or 0, the last one seen */
 	bool opsize, vex, rexw;
-	uint8_t vvvv;	  /* as encoded: inverted */
-	uint8_t table;	  /* index of row_tables */
+	uint8_t vvvv;  /* as encoded: inverted */
+	uint8_t table; /* index of row_tables */
 	uint8_t seg_override;
 	enum insn_mode mode;
 	uint64_t rip;
@@ -56,7 +56,20 @@ static uint64_t fetch_num(struct dec *d, unsigned size, bool sign)
 		d->missing = true;
 		return 0;
 	}
-	memcpy(&v, d->bytes + d->pos, size);
+	switch (size) {
+	case 1:
+		v = d->bytes[d->pos];
+		break;
+	case 2:
+		v = load_le16(d->bytes + d->pos);
+		break;
+	case 4:
+		v = load_le32(d->bytes + d->pos);
+		break;
+	default:
+		v = load_le64(d->bytes + d->pos);
+		break;
+	}
 	d->pos += size;
 	return sign ? (uint64_t)((int64_t)(v << shift) >> shift) : v;
 }
@@ -80,18 +93,39 @@ static uint8_t read_prefixes(struct dec *d, struct insn *in)
 			continue;
 		}
 		switch (b) {
-		case 0x26: note_segment(d, SEG_ES); break;
-		case 0x2e: note_segment(d, SEG_CS); break;
-		case 0x36: note_segment(d, SEG_SS); break;
-		case 0x3e: note_segment(d, SEG_DS); break;
-		case 0x64: note_segment(d, SEG_FS); break;
-		case 0x65: note_segment(d, SEG_GS); break;
-		case 0x66: d->opsize = true; break;
-		case 0x67: in->flags |= INSN_ASZ; break;
-		case 0xf0: d->lock = true; break;
+		case 0x26:
+			note_segment(d, SEG_ES);
+			break;
+		case 0x2e:
+			note_segment(d, SEG_CS);
+			break;
+		case 0x36:
+			note_segment(d, SEG_SS);
+			break;
+		case 0x3e:
+			note_segment(d, SEG_DS);
+			break;
+		case 0x64:
+			note_segment(d, SEG_FS);
+			break;
+		case 0x65:
+			note_segment(d, SEG_GS);
+			break;
+		case 0x66:
+			d->opsize = true;
+			break;
+		case 0x67:
+			in->flags |= INSN_ASZ;
+			break;
+		case 0xf0:
+			d->lock = true;
+			break;
 		case 0xf2:
-		case 0xf3: d->rep = b; break;
-		default: return b;
+		case 0xf3:
+			d->rep = b;
+			break;
+		default:
+			return b;
 		}
 		d->rex = 0;
 	}
@@ -194,7 +228,7 @@ static const struct row *match(struct dec *d, const struct insn *in)
 	if (set->split != SPLIT_NONE) {
 		modrm = peek(d);
 		set = &set->sub[set->split == SPLIT_FULL && modrm >= 0xc0 ? 8 + (modrm & 63)
-									: (modrm >> 3) & 7];
+									  : (modrm >> 3) & 7];
 	}
 	if (!set->rows) {
 		return NULL;
@@ -219,8 +253,8 @@ static void set_sizes(const struct dec *d, struct insn *in, uint64_t flags)
 	case MODE_64:
 		in->asz = asz ? 4 : 8;
 		in->osz = (flags & ROW_FORCE64) || d->rexw ? 8
-			  : d->opsize			   ? 2
-			  : flags & ROW_DEF64		   ? 8
+			  : d->opsize                      ? 2
+			  : flags & ROW_DEF64              ? 8
 							   : 4;
 		break;
 	case MODE_32:
@@ -240,8 +274,8 @@ static void read_mem16(struct dec *d, struct insn *in, unsigned mod, unsigned rm
 	static const struct {
 		uint8_t base, index, seg;
 	} forms[8] = {
-		{ RBX, RSI, SEG_DS }, { RBX, RDI, SEG_DS },	  { RBP, RSI, SEG_SS },
-		{ RBP, RDI, SEG_SS }, { RSI, GPR_ZERO, SEG_DS }, { RDI, GPR_ZERO, SEG_DS },
+		{ RBX, RSI, SEG_DS },      { RBX, RDI, SEG_DS },      { RBP, RSI, SEG_SS },
+		{ RBP, RDI, SEG_SS },      { RSI, GPR_ZERO, SEG_DS }, { RDI, GPR_ZERO, SEG_DS },
 		{ RBP, GPR_ZERO, SEG_SS }, { RBX, GPR_ZERO, SEG_DS },
 	};
 
@@ -376,8 +410,12 @@ static bool read_operand(struct dec *d, struct insn *in, unsigned nth, enum opnd
 		}
 		break;
 	case OK_N:
-	case OK_STI: in->rm &= 7; break;
-	case OK_P: in->reg &= 7; break;
+	case OK_STI:
+		in->rm &= 7;
+		break;
+	case OK_P:
+		in->reg &= 7;
+		break;
 	case OK_G:
 		if (byte) {
 			in->reg = byte_reg(in, in->reg);
@@ -387,17 +425,25 @@ static bool read_operand(struct dec *d, struct insn *in, unsigned nth, enum opnd
 		in->reg = (in->opcode & 7) | (d->rex & 1 ? 8 : 0);
 		in->reg = in->rm = byte ? byte_reg(in, in->reg) : in->reg;
 		break;
-	case OK_ACC: in->rm = RAX; break;
+	case OK_ACC:
+		in->rm = RAX;
+		break;
 	case OK_OFF:
 		in->flags |= INSN_MEM;
 		in->disp = (int64_t)fetch_num(d, in->asz, false);
 		in->mem_size = opnd_size_bytes(o->mem_size, in, d->mode);
 		break;
-	case OK_SEG: in->reg = operand - OPND_ES; break;
-	case OK_S: in->reg &= 7; /* fall through */
+	case OK_SEG:
+		in->reg = operand - OPND_ES;
+		break;
+	case OK_S:
+		in->reg &= 7; /* fall through */
 	case OK_CR:
-	case OK_DR: return system_reg_valid(in, o->kind);
-	case OK_REL: read_branch(d, in, opnd_size_bytes(o->mem_size, in, d->mode)); break;
+	case OK_DR:
+		return system_reg_valid(in, o->kind);
+	case OK_REL:
+		read_branch(d, in, opnd_size_bytes(o->mem_size, in, d->mode));
+		break;
 	case OK_FAR:
 		in->imm = fetch_num(d, in->osz, false);
 		in->imm2 = (uint16_t)fetch_num(d, 2, false);
@@ -412,8 +458,11 @@ static bool read_operand(struct dec *d, struct insn *in, unsigned nth, enum opnd
 		in->is4 = (in->imm >> 4) & (d->m64 ? 15 : 7);
 		break;
 	case OK_X:
-	case OK_Y: in->mem_size = opnd_size_bytes(o->mem_size, in, d->mode); break;
-	default: break;
+	case OK_Y:
+		in->mem_size = opnd_size_bytes(o->mem_size, in, d->mode);
+		break;
+	default:
+		break;
 	}
 	return true;
 }
@@ -426,7 +475,8 @@ static void adjust_osz(const struct dec *d, struct insn *in, const struct row *r
 	const struct opnd_info *o = &opnd_infos[r->opnd[0]];
 
 	if (!((general | BIT64(OK_R) | BIT64(OK_B) | BIT64(OK_CR) | BIT64(OK_DR) | BIT64(OK_V) |
-	       BIT64(OK_M)) & BIT64(o->kind))) {
+	       BIT64(OK_M)) &
+	      BIT64(o->kind))) {
 		o = &opnd_infos[r->opnd[1]];
 	} else if (o->reg_size == OS_Y && opnd_infos[r->opnd[1]].reg_size == OS_V) {
 		return; /* CRC32 */
@@ -527,8 +577,12 @@ int insn_decode(const uint8_t *bytes, unsigned avail, uint64_t rip, enum insn_mo
 		struct insn *out)
 {
 	struct dec d = {
-		.bytes = bytes, .avail = MIN(avail, INSN_BYTES_MAX), .rip = rip, .mode = mode,
-		.size = mode & MODE_SIZE, .m64 = (mode & MODE_SIZE) == MODE_64,
+		.bytes = bytes,
+		.avail = MIN(avail, INSN_BYTES_MAX),
+		.rip = rip,
+		.mode = mode,
+		.size = mode & MODE_SIZE,
+		.m64 = (mode & MODE_SIZE) == MODE_64,
 		.seg_override = SEG_NONE,
 	};
 	const struct row *r;

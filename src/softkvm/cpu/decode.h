@@ -9,7 +9,7 @@
 
 /* Negative results of insn_decode(). */
 enum {
-	DECODE_UD = -1,	       /* #UD */
+	DECODE_UD = -1,        /* #UD */
 	DECODE_NEED_MORE = -2, /* the instruction goes on behind `avail` bytes */
 	DECODE_TOO_LONG = -3,  /* more than 15 bytes: #GP(0) */
 };

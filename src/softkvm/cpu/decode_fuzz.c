@@ -28,8 +28,13 @@ static void check(const struct insn *in, enum insn_mode mode, unsigned avail, in
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const enum insn_mode modes[] = {
-		MODE_16, MODE_32, MODE_64, MODE_16 | MODE_REAL, MODE_32 | MODE_REAL,
-		MODE_32 | MODE_FLAT, MODE_16 | MODE_FLAT,
+		MODE_16,
+		MODE_32,
+		MODE_64,
+		MODE_16 | MODE_REAL,
+		MODE_32 | MODE_REAL,
+		MODE_32 | MODE_FLAT,
+		MODE_16 | MODE_FLAT,
 	};
 	enum insn_mode mode;
 	struct insn in, again;

@@ -11,17 +11,21 @@
 #include "softkvm/cpu/disasm.h"
 #include "softkvm/cpu/ops.h"
 
-#define DECODE(in, mode, ...)                                                                      \
-	insn_decode((const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }),    \
+#define DECODE(in, mode, ...)                                                                   \
+	insn_decode((const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }), \
 		    0x1000, mode, in)
 
 /* Each instruction cut short asks for more, whatever its bytes would mean. */
 static void test_cut(struct test *t)
 {
 	static const uint8_t insns[][15] = {
-		{ 0x90 }, { 0x48, 0x8b, 0x84, 0x98, 1, 2, 3, 4 }, { 0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8 },
-		{ 0xc4, 0xe2, 0x79, 0x18, 0x05, 1, 2, 3, 4 }, { 0x66, 0x0f, 0x3a, 0x0f, 0xc1, 5 },
-		{ 0xc8, 1, 2, 3 }, { 0xf0, 0x48, 0x0f, 0xba, 0x2c, 0x25, 1, 2, 3, 4, 7 },
+		{ 0x90 },
+		{ 0x48, 0x8b, 0x84, 0x98, 1, 2, 3, 4 },
+		{ 0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8 },
+		{ 0xc4, 0xe2, 0x79, 0x18, 0x05, 1, 2, 3, 4 },
+		{ 0x66, 0x0f, 0x3a, 0x0f, 0xc1, 5 },
+		{ 0xc8, 1, 2, 3 },
+		{ 0xf0, 0x48, 0x0f, 0xba, 0x2c, 0x25, 1, 2, 3, 4, 7 },
 	};
 	struct insn in;
 
@@ -62,7 +66,7 @@ static void test_lock(struct test *t)
 	CHECK_EQ(t, DECODE(&in, MODE_64, 0xf0, 0x39, 0x08), DECODE_UD); /* cmp */
 	CHECK_EQ(t, DECODE(&in, MODE_64, 0xf0, 0x89, 0x08), DECODE_UD); /* mov */
 	CHECK_EQ(t, DECODE(&in, MODE_64, 0xf0, 0x0f, 0xa3, 0x08), DECODE_UD); /* bt */
-	CHECK_EQ(t, DECODE(&in, MODE_64, 0xf0, 0x0f, 0xc7, 0x08), 4); /* cmpxchg8b */
+	CHECK_EQ(t, DECODE(&in, MODE_64, 0xf0, 0x0f, 0xc7, 0x08), 4);         /* cmpxchg8b */
 	CHECK_EQ(t, DECODE(&in, MODE_64, 0xf0, 0x90), DECODE_UD);
 }
 
@@ -134,13 +138,10 @@ static void test_flat(struct test *t)
 	CHECK(t, DECODE(&in, MODE_32, 0x8b, 0x00) > 0 && !(in.flags & INSN_FLAT));
 	CHECK(t, DECODE(&in, MODE_32 | MODE_FLAT, 0x8b, 0x00) > 0 && (in.flags & INSN_FLAT));
 	CHECK(t, DECODE(&in, MODE_32 | MODE_FLAT, 0x8b, 0x45, 0) > 0 && (in.flags & INSN_FLAT));
-	CHECK(t, DECODE(&in, MODE_32 | MODE_FLAT, 0x64, 0x8b, 0x00) > 0 &&
-			 !(in.flags & INSN_FLAT));
+	CHECK(t, DECODE(&in, MODE_32 | MODE_FLAT, 0x64, 0x8b, 0x00) > 0 && !(in.flags & INSN_FLAT));
 	/* CS may be read but not written: the check is left to seg_linear() */
-	CHECK(t, DECODE(&in, MODE_32 | MODE_FLAT, 0x2e, 0x8b, 0x00) > 0 &&
-			 !(in.flags & INSN_FLAT));
-	CHECK(t, DECODE(&in, MODE_32 | MODE_FLAT, 0x67, 0x8b, 0x07) > 0 &&
-			 !(in.flags & INSN_FLAT));
+	CHECK(t, DECODE(&in, MODE_32 | MODE_FLAT, 0x2e, 0x8b, 0x00) > 0 && !(in.flags & INSN_FLAT));
+	CHECK(t, DECODE(&in, MODE_32 | MODE_FLAT, 0x67, 0x8b, 0x07) > 0 && !(in.flags & INSN_FLAT));
 	CHECK(t, DECODE(&in, MODE_32 | MODE_REAL | MODE_FLAT, 0x8b, 0x00) > 0 &&
 			 !(in.flags & INSN_FLAT));
 }
@@ -151,13 +152,13 @@ static void test_modes(struct test *t)
 
 	CHECK_EQ(t, DECODE(&in, MODE_64, 0x27), DECODE_UD);
 	CHECK_EQ(t, DECODE(&in, MODE_32, 0x27), 1);
-	CHECK_EQ(t, DECODE(&in, MODE_32, 0x0f, 0x01, 0xf8), DECODE_UD); /* swapgs */
+	CHECK_EQ(t, DECODE(&in, MODE_32, 0x0f, 0x01, 0xf8), DECODE_UD);             /* swapgs */
 	CHECK_EQ(t, DECODE(&in, MODE_16 | MODE_REAL, 0x0f, 0x00, 0xd0), DECODE_UD); /* lldt */
 	CHECK_EQ(t, DECODE(&in, MODE_32, 0x0f, 0x00, 0xd0), 3);
 	CHECK_EQ(t, DECODE(&in, MODE_64, 0x0f, 0x22, 0xc8), DECODE_UD); /* cr1 */
-	CHECK_EQ(t, DECODE(&in, MODE_64, 0x8e, 0xc8), DECODE_UD);	/* mov cs */
-	CHECK_EQ(t, DECODE(&in, MODE_64, 0x8e, 0xf0), DECODE_UD);	/* segment 6 */
-	CHECK_EQ(t, DECODE(&in, MODE_64, 0x66, 0xe8, 0, 0, 0, 0), 6);	/* call: 66 ignored */
+	CHECK_EQ(t, DECODE(&in, MODE_64, 0x8e, 0xc8), DECODE_UD);       /* mov cs */
+	CHECK_EQ(t, DECODE(&in, MODE_64, 0x8e, 0xf0), DECODE_UD);       /* segment 6 */
+	CHECK_EQ(t, DECODE(&in, MODE_64, 0x66, 0xe8, 0, 0, 0, 0), 6);   /* call: 66 ignored */
 	CHECK_EQ(t, in.imm, 0x1006);
 	CHECK_EQ(t, DECODE(&in, MODE_32, 0x66, 0xe8, 0, 0xf0), 4);
 	CHECK_EQ(t, in.imm, 0x0004); /* 1004 + f000, 16 bits */
@@ -173,17 +174,22 @@ static void test_text(struct test *t)
 		uint8_t bytes[12];
 		const char *text;
 	} rows[] = {
-		{ MODE_64, { 0x48, 0x01, 0x44, 0x88, 0x10 }, "add qword ptr [rax+rcx*4+0x10], rax" },
+		{ MODE_64,
+		  { 0x48, 0x01, 0x44, 0x88, 0x10 },
+		  "add qword ptr [rax+rcx*4+0x10], rax" },
 		{ MODE_64, { 0x83, 0xc0, 0xff }, "add eax, 0xffffffff" },
 		{ MODE_64, { 0xf0, 0x0f, 0xb1, 0x0a }, "lock cmpxchg dword ptr [rdx], ecx" },
-		{ MODE_64, { 0xf3, 0x48, 0xa5 }, "rep movs qword ptr es:[rdi], qword ptr ds:[rsi]" },
+		{ MODE_64,
+		  { 0xf3, 0x48, 0xa5 },
+		  "rep movs qword ptr es:[rdi], qword ptr ds:[rsi]" },
 		{ MODE_64, { 0x65, 0x48, 0x8b, 0x04, 0x25, 0x28 }, "mov rax, qword ptr gs:[0x28]" },
 		{ MODE_64, { 0xeb, 0xfe }, "jmp 0x1000" },
 		{ MODE_64, { 0x41, 0x88, 0xe7 }, "mov r15b, spl" },
 		{ MODE_64, { 0x88, 0xe7 }, "mov bh, ah" },
 		{ MODE_64, { 0xc8, 0x10, 0x00, 0x03 }, "enter 0x10, 0x3" },
 		{ MODE_64, { 0xc5, 0xf4, 0x58, 0x07 }, "vaddps ymm0, ymm1, ymmword ptr [rdi]" },
-		{ MODE_64, { 0xc4, 0xe2, 0x6d, 0x92, 0x04, 0x88 },
+		{ MODE_64,
+		  { 0xc4, 0xe2, 0x6d, 0x92, 0x04, 0x88 },
 		  "vgatherdps ymm0, dword ptr [rax+ymm1*4], ymm2" },
 		{ MODE_64, { 0x0f, 0xef, 0xc1 }, "pxor mm0, mm1" },
 		{ MODE_64, { 0xd8, 0xc3 }, "fadd st, st(3)" },

@@ -15,7 +15,7 @@
 #include "softkvm/cpu/decode.h"
 #include "softkvm/cpu/rows.h"
 
-#define RIP	    0x1000u
+#define RIP         0x1000u
 #define RANDOM_RUNS 2000000u
 
 struct pair {
@@ -39,9 +39,10 @@ static void differ(struct test *t, const struct pair *p, const char *what, uint6
 		snprintf(text + 3 * i, sizeof(text) - 3 * i, "%02x ", p->bytes[i]);
 	}
 	if (!t->failed) {
-		test_fail(t, __FILE__, __LINE__, "%s (%s), mode %u: 0x%" PRIx64 ", Zydis 0x%" PRIx64 ": %s",
-			  what, p->valid ? ZydisMnemonicGetString(p->zi.mnemonic) : "invalid",
-			  p->mode, ours, theirs, text);
+		test_fail(t, __FILE__, __LINE__,
+			  "%s (%s), mode %u: 0x%" PRIx64 ", Zydis 0x%" PRIx64 ": %s", what,
+			  p->valid ? ZydisMnemonicGetString(p->zi.mnemonic) : "invalid", p->mode,
+			  ours, theirs, text);
 	}
 }
 
@@ -50,12 +51,18 @@ static void differ(struct test *t, const struct pair *p, const char *what, uint6
 static bool is_lacking(const struct pair *p)
 {
 	static const char *const lacking[] = {
-		"AMD3DNOW", "AMD_INVLPGB", "AMX_BF16", "AMX_INT8", "AMX_TILE", "AVX512EVEX",
-		"AVX512VEX", "AVX_VNNI", "CET", "CLZERO", "ENQCMD", "FMA4", "GFNI", "HRESET",
-		"KEYLOCKER", "KEYLOCKER_WIDE", "KNC", "KNCE", "KNCV", "MCOMMIT", "MONITORX",
-		"MOVDIR", "PADLOCK", "PCONFIG", "PKU", "PT", "RDPRU", "RTM", "SERIALIZE", "SGX",
-		"SGX_ENCLV", "SMX", "SNP", "SSE4A", "SVM", "TBM", "TDX", "TSX_LDTRK", "UINTR",
-		"VAES", "VMFUNC", "VPCLMULQDQ", "VTX", "WAITPKG", "XOP", "XSAVES",
+		"AMD3DNOW",  "AMD_INVLPGB", "AMX_BF16",  "AMX_INT8",
+		"AMX_TILE",  "AVX512EVEX",  "AVX512VEX", "AVX_VNNI",
+		"CET",       "CLZERO",      "ENQCMD",    "FMA4",
+		"GFNI",      "HRESET",      "KEYLOCKER", "KEYLOCKER_WIDE",
+		"KNC",       "KNCE",        "KNCV",      "MCOMMIT",
+		"MONITORX",  "MOVDIR",      "PADLOCK",   "PCONFIG",
+		"PKU",       "PT",          "RDPRU",     "RTM",
+		"SERIALIZE", "SGX",         "SGX_ENCLV", "SMX",
+		"SNP",       "SSE4A",       "SVM",       "TBM",
+		"TDX",       "TSX_LDTRK",   "UINTR",     "VAES",
+		"VMFUNC",    "VPCLMULQDQ",  "VTX",       "WAITPKG",
+		"XOP",       "XSAVES",
 	};
 	const char *ext = ZydisISAExtGetString(p->zi.meta.isa_ext);
 
@@ -72,14 +79,22 @@ static bool is_lacking(const struct pair *p)
 static bool same_name(const struct pair *p)
 {
 	static const char *const families[] = {
-		"ins", "outs", "movs", "cmps", "stos", "lods", "scas", "pusha", "popa", "pushf",
-		"popf", "iret", "prefetch", "fxsave", "fxrstor", "xsave", "xrstor", "xsaveopt",
-		"xsavec", "fstp",
+		"ins",     "outs",  "movs",   "cmps",     "stos",   "lods",     "scas",
+		"pusha",   "popa",  "pushf",  "popf",     "iret",   "prefetch", "fxsave",
+		"fxrstor", "xsave", "xrstor", "xsaveopt", "xsavec", "fstp",
 	};
 	static const char *const twins[][2] = {
-		{ "lcall", "call" }, { "ljmp", "jmp" }, { "lret", "ret" }, { "jcxz", "jecxz" },
-		{ "jcxz", "jrcxz" }, { "cbw", "cwde" }, { "cbw", "cdqe" }, { "cwd", "cdq" },
-		{ "cwd", "cqo" }, { "fneni", "feni8087_nop" }, { "fndisi", "fdisi8087_nop" },
+		{ "lcall", "call" },
+		{ "ljmp", "jmp" },
+		{ "lret", "ret" },
+		{ "jcxz", "jecxz" },
+		{ "jcxz", "jrcxz" },
+		{ "cbw", "cwde" },
+		{ "cbw", "cdqe" },
+		{ "cwd", "cdq" },
+		{ "cwd", "cqo" },
+		{ "fneni", "feni8087_nop" },
+		{ "fndisi", "fdisi8087_nop" },
 		{ "fnsetpm", "fsetpm287_nop" },
 	};
 	const char *a = op_mnemonic(p->in.op), *b = ZydisMnemonicGetString(p->zi.mnemonic);
@@ -115,12 +130,15 @@ static bool size_differs(const struct pair *p)
 	case OP_CLFLUSHOPT:
 	case OP_CLWB:
 	case OP_UD0:
-	case OP_UD1: return true;
-	default: return false;
+	case OP_UD1:
+		return true;
+	default:
+		return false;
 	}
 }
 
-/* --- comparison ---------------------------------------------------------------------------------- */
+/* --- comparison ----------------------------------------------------------------------------------
+ */
 static unsigned gpr_or_zero(ZydisRegister r)
 {
 	if (r == ZYDIS_REGISTER_NONE || r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP) {
@@ -154,8 +172,7 @@ static void compare_mem(struct test *t, const struct pair *p, const ZydisDecoded
 	if (in->base != gpr_or_zero(o->mem.base) || in->index != gpr_or_zero(o->mem.index)) {
 		differ(t, p, "base and index", in->base << 8 | in->index, 0);
 	}
-	if (o->mem.index != ZYDIS_REGISTER_NONE && o->mem.scale &&
-	    BIT(in->scale) != o->mem.scale) {
+	if (o->mem.index != ZYDIS_REGISTER_NONE && o->mem.scale && BIT(in->scale) != o->mem.scale) {
 		differ(t, p, "scale", BIT(in->scale), o->mem.scale);
 	}
 	disp -= in->flags & INSN_RIPREL ? (int64_t)RIP + p->ours : 0;
@@ -214,11 +231,20 @@ static void compare_reg(struct test *t, const struct pair *p, const ZydisDecoded
 
 	switch (o->encoding) {
 	case ZYDIS_OPERAND_ENCODING_MODRM_REG:
-	case ZYDIS_OPERAND_ENCODING_OPCODE: ours = in->reg; break;
-	case ZYDIS_OPERAND_ENCODING_MODRM_RM: ours = in->rm; break;
-	case ZYDIS_OPERAND_ENCODING_NDSNDD: ours = in->vvvv; break;
-	case ZYDIS_OPERAND_ENCODING_IS4: ours = in->is4; break;
-	default: return;
+	case ZYDIS_OPERAND_ENCODING_OPCODE:
+		ours = in->reg;
+		break;
+	case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+		ours = in->rm;
+		break;
+	case ZYDIS_OPERAND_ENCODING_NDSNDD:
+		ours = in->vvvv;
+		break;
+	case ZYDIS_OPERAND_ENCODING_IS4:
+		ours = in->is4;
+		break;
+	default:
+		return;
 	}
 	if (ours != want) {
 		differ(t, p, "register", ours, want);
@@ -232,8 +258,8 @@ static void compare_osz(struct test *t, const struct pair *p)
 	bool by_osz = (o->kind == OK_E || o->kind == OK_G || o->kind == OK_Z) &&
 		      (o->reg_size == OS_V || o->reg_size == OS_B || o->reg_size == OS_Y);
 
-	if (op_group(p->in.op) != OPG_INT || !by_osz || p->in.op == OP_CRC32 ||
-	    size_differs(p) || p->in.op == OP_NOP) {
+	if (op_group(p->in.op) != OPG_INT || !by_osz || p->in.op == OP_CRC32 || size_differs(p) ||
+	    p->in.op == OP_NOP) {
 		return;
 	}
 	if (p->op[0].size / 8 != p->in.osz) {
@@ -250,10 +276,17 @@ static void compare_operands(struct test *t, const struct pair *p)
 			continue;
 		}
 		switch (o->type) {
-		case ZYDIS_OPERAND_TYPE_MEMORY: compare_mem(t, p, o); break;
-		case ZYDIS_OPERAND_TYPE_IMMEDIATE: compare_imm(t, p, o, i); break;
-		case ZYDIS_OPERAND_TYPE_REGISTER: compare_reg(t, p, o); break;
-		default: break;
+		case ZYDIS_OPERAND_TYPE_MEMORY:
+			compare_mem(t, p, o);
+			break;
+		case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+			compare_imm(t, p, o, i);
+			break;
+		case ZYDIS_OPERAND_TYPE_REGISTER:
+			compare_reg(t, p, o);
+			break;
+		default:
+			break;
 		}
 	}
 }
@@ -263,8 +296,8 @@ static void compare(struct test *t, const uint8_t *bytes, enum insn_mode mode, b
 	struct pair p = { .bytes = bytes, .mode = mode };
 
 	p.ours = insn_decode(bytes, INSN_BYTES_MAX, RIP, mode, &p.in);
-	p.valid = ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoders[mode], bytes, INSN_BYTES_MAX, &p.zi,
-						      p.op));
+	p.valid = ZYAN_SUCCESS(
+		ZydisDecoderDecodeFull(&decoders[mode], bytes, INSN_BYTES_MAX, &p.zi, p.op));
 	if (!p.valid || p.ours < 0) {
 		if (p.ours > 0) {
 			differ(t, &p, "valid", (uint64_t)p.ours, 0);
@@ -285,13 +318,16 @@ static void compare(struct test *t, const uint8_t *bytes, enum insn_mode mode, b
 	}
 }
 
-/* --- what is compared -------------------------------------------------------------------------------- */
+/* --- what is compared
+ * -------------------------------------------------------------------------------- */
 static const uint8_t tail[] = { 0x94, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x81, 0x92 };
 
 static void init_decoders(void)
 {
 	static const ZydisDecoderMode off[] = {
-		ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_CLDEMOTE,
+		ZYDIS_DECODER_MODE_MPX,
+		ZYDIS_DECODER_MODE_CET,
+		ZYDIS_DECODER_MODE_CLDEMOTE,
 		ZYDIS_DECODER_MODE_WBNOINVD,
 	};
 
@@ -322,15 +358,17 @@ static void test_legacy(struct test *t)
 	static const struct {
 		uint8_t count, bytes[2];
 	} prefixes[] = {
-		{ 0, { 0 } },	       { 1, { 0x66 } },	      { 1, { 0xf3 } },
+		{ 0, { 0 } },          { 1, { 0x66 } },       { 1, { 0xf3 } },
 		{ 1, { 0xf2 } },       { 2, { 0x66, 0xf3 } }, { 2, { 0x66, 0xf2 } },
-		{ 1, { 0xf0 } },       { 1, { 0x67 } },	      { 1, { 0x48 } },
-		{ 1, { 0x47 } },       { 1, { 0x4f } },	      { 2, { 0x66, 0x48 } },
+		{ 1, { 0xf0 } },       { 1, { 0x67 } },       { 1, { 0x48 } },
+		{ 1, { 0x47 } },       { 1, { 0x4f } },       { 2, { 0x66, 0x48 } },
 		{ 2, { 0xf3, 0x4d } }, { 2, { 0x65, 0x41 } }, { 1, { 0x2e } },
 		{ 2, { 0x67, 0x66 } }, { 2, { 0xf3, 0xf2 } }, { 2, { 0x40, 0x66 } },
 		{ 2, { 0xf0, 0x48 } },
 	};
-	static const uint8_t maps[][3] = { { 0 }, { 1, 0x0f }, { 2, 0x0f, 0x38 }, { 2, 0x0f, 0x3a } };
+	static const uint8_t maps[][3] = {
+		{ 0 }, { 1, 0x0f }, { 2, 0x0f, 0x38 }, { 2, 0x0f, 0x3a }
+	};
 
 	init_decoders();
 	for (unsigned i = 0; i < 3 * ARRAY_SIZE(prefixes) * ARRAY_SIZE(maps); i++) {

@@ -54,19 +54,37 @@ static void put_vec(struct text *t, unsigned reg, unsigned size)
 	put(t, "%cmm%u", size == 32 ? 'y' : 'x', reg);
 }
 
-/* --- memory ------------------------------------------------------------------------------------ */
+/* --- memory ------------------------------------------------------------------------------------
+ */
 static void put_mem_size(struct text *t, unsigned size)
 {
 	switch (size) {
-	case 1: put(t, "byte ptr "); break;
-	case 2: put(t, "word ptr "); break;
-	case 4: put(t, "dword ptr "); break;
-	case 6: put(t, "fword ptr "); break;
-	case 8: put(t, "qword ptr "); break;
-	case 10: put(t, "tbyte ptr "); break;
-	case 16: put(t, "xmmword ptr "); break;
-	case 32: put(t, "ymmword ptr "); break;
-	default: break;
+	case 1:
+		put(t, "byte ptr ");
+		break;
+	case 2:
+		put(t, "word ptr ");
+		break;
+	case 4:
+		put(t, "dword ptr ");
+		break;
+	case 6:
+		put(t, "fword ptr ");
+		break;
+	case 8:
+		put(t, "qword ptr ");
+		break;
+	case 10:
+		put(t, "tbyte ptr ");
+		break;
+	case 16:
+		put(t, "xmmword ptr ");
+		break;
+	case 32:
+		put(t, "ymmword ptr ");
+		break;
+	default:
+		break;
 	}
 }
 
@@ -109,7 +127,8 @@ static void put_mem(struct text *t, const struct insn *in)
 	put(t, "]");
 }
 
-/* --- operands ---------------------------------------------------------------------------------- */
+/* --- operands ----------------------------------------------------------------------------------
+ */
 static void put_imm(struct text *t, const struct insn *in, const struct opnd_info *o, unsigned nth,
 		    unsigned size)
 {
@@ -130,28 +149,62 @@ static void put_operand(struct text *t, const struct insn *in, enum insn_mode mo
 	switch ((enum opnd_kind)o->kind) {
 	case OK_M:
 	case OK_OFF:
-	case OK_VSIB: put_mem(t, in); break;
+	case OK_VSIB:
+		put_mem(t, in);
+		break;
 	case OK_E:
-	case OK_R: mem ? put_mem(t, in) : put_gpr(t, in->rm, size); break;
+	case OK_R:
+		mem ? put_mem(t, in) : put_gpr(t, in->rm, size);
+		break;
 	case OK_W:
-	case OK_U: mem ? put_mem(t, in) : put_vec(t, in->rm, size); break;
+	case OK_U:
+		mem ? put_mem(t, in) : put_vec(t, in->rm, size);
+		break;
 	case OK_Q:
-	case OK_N: mem ? put_mem(t, in) : put(t, "mm%u", in->rm); break;
+	case OK_N:
+		mem ? put_mem(t, in) : put(t, "mm%u", in->rm);
+		break;
 	case OK_G:
-	case OK_Z: put_gpr(t, in->reg, size); break;
-	case OK_B: put_gpr(t, in->vvvv, size); break;
-	case OK_V: put_vec(t, in->reg, size); break;
-	case OK_H: put_vec(t, in->vvvv, size); break;
-	case OK_L: put_vec(t, in->is4, size); break;
-	case OK_P: put(t, "mm%u", in->reg); break;
-	case OK_ACC: put_gpr(t, 0, size); break;
-	case OK_CL: put(t, "cl"); break;
-	case OK_DX: put(t, "dx"); break;
-	case OK_ONE: put(t, "1"); break;
+	case OK_Z:
+		put_gpr(t, in->reg, size);
+		break;
+	case OK_B:
+		put_gpr(t, in->vvvv, size);
+		break;
+	case OK_V:
+		put_vec(t, in->reg, size);
+		break;
+	case OK_H:
+		put_vec(t, in->vvvv, size);
+		break;
+	case OK_L:
+		put_vec(t, in->is4, size);
+		break;
+	case OK_P:
+		put(t, "mm%u", in->reg);
+		break;
+	case OK_ACC:
+		put_gpr(t, 0, size);
+		break;
+	case OK_CL:
+		put(t, "cl");
+		break;
+	case OK_DX:
+		put(t, "dx");
+		break;
+	case OK_ONE:
+		put(t, "1");
+		break;
 	case OK_IMM:
-	case OK_IMMS: put_imm(t, in, o, nth, size); break;
-	case OK_REL: put(t, "0x%" PRIx64, in->imm); break;
-	case OK_FAR: put(t, "0x%x:0x%" PRIx64, in->imm2, in->imm); break;
+	case OK_IMMS:
+		put_imm(t, in, o, nth, size);
+		break;
+	case OK_REL:
+		put(t, "0x%" PRIx64, in->imm);
+		break;
+	case OK_FAR:
+		put(t, "0x%x:0x%" PRIx64, in->imm2, in->imm);
+		break;
 	case OK_X:
 		put_mem_size(t, in->mem_size);
 		put(t, "%s:[", seg_names[in->seg]);
@@ -165,13 +218,24 @@ static void put_operand(struct text *t, const struct insn *in, enum insn_mode mo
 		put(t, "]");
 		break;
 	case OK_S:
-	case OK_SEG: put(t, "%s", seg_names[in->reg]); break;
-	case OK_CR: put(t, "cr%u", in->reg); break;
-	case OK_DR: put(t, "dr%u", in->reg); break;
-	case OK_ST0: put(t, "st"); break;
-	case OK_STI: put(t, "st(%u)", in->rm); break;
+	case OK_SEG:
+		put(t, "%s", seg_names[in->reg]);
+		break;
+	case OK_CR:
+		put(t, "cr%u", in->reg);
+		break;
+	case OK_DR:
+		put(t, "dr%u", in->reg);
+		break;
+	case OK_ST0:
+		put(t, "st");
+		break;
+	case OK_STI:
+		put(t, "st(%u)", in->rm);
+		break;
 	case OK_NONE:
-	case OK_COUNT: break;
+	case OK_COUNT:
+		break;
 	}
 }
 
@@ -184,7 +248,9 @@ unsigned insn_format(const struct insn *in, enum insn_mode mode, char *buf, size
 		buf[0] = '\0';
 	}
 	put(&t, "%s%s%s", in->flags & INSN_LOCK ? "lock " : "",
-	    in->flags & INSN_REP ? "rep " : in->flags & INSN_REPNE ? "repne " : "",
+	    in->flags & INSN_REP     ? "rep "
+	    : in->flags & INSN_REPNE ? "repne "
+				     : "",
 	    op_mnemonic(in->op));
 	for (unsigned i = 0; i < 4 && ref.row && ref.row->opnd[i] != OPND_NONE; i++) {
 		put(&t, i ? ", " : " ");

@@ -44,19 +44,26 @@ static bool host_has_rdseed(void)
 static bool host_has(uint16_t op)
 {
 	switch (op) {
-	case OP_POPCNT: return __builtin_cpu_supports("popcnt");
-	case OP_CRC32: return __builtin_cpu_supports("sse4.2");
+	case OP_POPCNT:
+		return __builtin_cpu_supports("popcnt");
+	case OP_CRC32:
+		return __builtin_cpu_supports("sse4.2");
 	case OP_ANDN:
 	case OP_BEXTR:
 	case OP_BLSR:
 	case OP_BLSMSK:
-	case OP_BLSI: return __builtin_cpu_supports("bmi");
+	case OP_BLSI:
+		return __builtin_cpu_supports("bmi");
 	case OP_BZHI:
 	case OP_PDEP:
-	case OP_PEXT: return __builtin_cpu_supports("bmi2");
-	case OP_RDRAND: return host_has_rdrand();
-	case OP_RDSEED: return host_has_rdseed();
-	default: return true;
+	case OP_PEXT:
+		return __builtin_cpu_supports("bmi2");
+	case OP_RDRAND:
+		return host_has_rdrand();
+	case OP_RDSEED:
+		return host_has_rdseed();
+	default:
+		return true;
 	}
 }
 
@@ -64,9 +71,9 @@ exec_fn *exec_int_bind(const struct insn *in)
 {
 	/* the most frequent first */
 	static exec_fn *(*const binders[])(const struct insn *in) = {
-		int_mov_bind, int_alu_bind, int_flow_bind, int_stack_bind, int_shift_bind,
-		int_misc_bind, int_mul_bind, int_bit_bind, int_atomic_bind, int_string_bind,
-		int_bmi_bind,
+		int_mov_bind,    int_alu_bind,    int_flow_bind, int_stack_bind,
+		int_shift_bind,  int_misc_bind,   int_mul_bind,  int_bit_bind,
+		int_atomic_bind, int_string_bind, int_bmi_bind,
 	};
 
 	if (!host_has(in->op)) {

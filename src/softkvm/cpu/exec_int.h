@@ -30,51 +30,51 @@ typedef uint64_t int_op(uint64_t a, uint64_t b, uint32_t *cc);
  * `insn` with operands of each size: OP2(add, "", "add") defines add_1, add_2, add_4, add_8.
  * `prologue` is ASM_FLAGS_IN, ASM_CARRY_IN or "".
  */
-#define OP2_SIZE(name, size, type, prologue, insn, suffix, mod, src)                               \
-	ALWAYS_INLINE uint64_t name##_##size(uint64_t a, uint64_t b, uint32_t *cc)                 \
-	{                                                                                          \
-		uint32_t f = *cc;                                                                  \
-		type x = (type)a;                                                                  \
-		__asm__(prologue insn suffix " %" mod "[b], %[x]" ASM_FLAGS_OUT                    \
-			: "+&a"(f), [x] "+q"(x)                                                    \
-			: [b] src((type)b)                                                         \
-			: "cc");                                                                   \
-		*cc = f & CC_BITS;                                                                 \
-		return x;                                                                          \
+#define OP2_SIZE(name, size, type, prologue, insn, suffix, mod, src)               \
+	ALWAYS_INLINE uint64_t name##_##size(uint64_t a, uint64_t b, uint32_t *cc) \
+	{                                                                          \
+		uint32_t f = *cc;                                                  \
+		type x = (type)a;                                                  \
+		__asm__(prologue insn suffix " %" mod "[b], %[x]" ASM_FLAGS_OUT    \
+			: "+&a"(f), [x] "+q"(x)                                    \
+			: [b] src((type)b)                                         \
+			: "cc");                                                   \
+		*cc = f & CC_BITS;                                                 \
+		return x;                                                          \
 	}
-#define OP2(name, prologue, insn)                                                                  \
-	OP2_SIZE(name, 1, uint8_t, prologue, insn, "b", "", "q")                                   \
-	OP2_SIZE(name, 2, uint16_t, prologue, insn, "w", "", "r")                                  \
-	OP2_SIZE(name, 4, uint32_t, prologue, insn, "l", "", "r")                                  \
+#define OP2(name, prologue, insn)                                 \
+	OP2_SIZE(name, 1, uint8_t, prologue, insn, "b", "", "q")  \
+	OP2_SIZE(name, 2, uint16_t, prologue, insn, "w", "", "r") \
+	OP2_SIZE(name, 4, uint32_t, prologue, insn, "l", "", "r") \
 	OP2_SIZE(name, 8, uint64_t, prologue, insn, "q", "", "r")
 /* The source is a count in CL. */
-#define OP_SHIFT(name, insn)                                                                       \
-	OP2_SIZE(name, 1, uint8_t, ASM_FLAGS_IN, insn, "b", "b", "c")                              \
-	OP2_SIZE(name, 2, uint16_t, ASM_FLAGS_IN, insn, "w", "b", "c")                             \
-	OP2_SIZE(name, 4, uint32_t, ASM_FLAGS_IN, insn, "l", "b", "c")                             \
+#define OP_SHIFT(name, insn)                                           \
+	OP2_SIZE(name, 1, uint8_t, ASM_FLAGS_IN, insn, "b", "b", "c")  \
+	OP2_SIZE(name, 2, uint16_t, ASM_FLAGS_IN, insn, "w", "b", "c") \
+	OP2_SIZE(name, 4, uint32_t, ASM_FLAGS_IN, insn, "l", "b", "c") \
 	OP2_SIZE(name, 8, uint64_t, ASM_FLAGS_IN, insn, "q", "b", "c")
 
-#define OP1_SIZE(name, size, type, prologue, insn, suffix)                                         \
-	ALWAYS_INLINE uint64_t name##_##size(uint64_t a, uint64_t b, uint32_t *cc)                 \
-	{                                                                                          \
-		uint32_t f = *cc;                                                                  \
-		type x = (type)a;                                                                  \
-		__asm__(prologue insn suffix " %[x]" ASM_FLAGS_OUT                                 \
-			: "+&a"(f), [x] "+q"(x)                                                    \
-			:                                                                          \
-			: "cc");                                                                   \
-		*cc = f & CC_BITS;                                                                 \
-		return x;                                                                          \
+#define OP1_SIZE(name, size, type, prologue, insn, suffix)                         \
+	ALWAYS_INLINE uint64_t name##_##size(uint64_t a, uint64_t b, uint32_t *cc) \
+	{                                                                          \
+		uint32_t f = *cc;                                                  \
+		type x = (type)a;                                                  \
+		__asm__(prologue insn suffix " %[x]" ASM_FLAGS_OUT                 \
+			: "+&a"(f), [x] "+q"(x)                                    \
+			:                                                          \
+			: "cc");                                                   \
+		*cc = f & CC_BITS;                                                 \
+		return x;                                                          \
 	}
-#define OP1(name, prologue, insn)                                                                  \
-	OP1_SIZE(name, 1, uint8_t, prologue, insn, "b")                                            \
-	OP1_SIZE(name, 2, uint16_t, prologue, insn, "w")                                           \
-	OP1_SIZE(name, 4, uint32_t, prologue, insn, "l")                                           \
+#define OP1(name, prologue, insn)                        \
+	OP1_SIZE(name, 1, uint8_t, prologue, insn, "b")  \
+	OP1_SIZE(name, 2, uint16_t, prologue, insn, "w") \
+	OP1_SIZE(name, 4, uint32_t, prologue, insn, "l") \
 	OP1_SIZE(name, 8, uint64_t, prologue, insn, "q")
 
 /* --- operands ------------------------------------------------------------------------------ */
 enum int_place {
-	AT_RM,	/* general register insn.rm */
+	AT_RM,  /* general register insn.rm */
 	AT_REG, /* general register insn.reg */
 	AT_MEM,
 	AT_IMM,
@@ -104,29 +104,44 @@ ALWAYS_INLINE bool int_load(struct vcpu *cpu, const struct insn *in, enum int_pl
 			    unsigned size, uint64_t *ret)
 {
 	switch (at) {
-	case AT_RM: *ret = reg_load(cpu, in->rm, size); return true;
-	case AT_REG: *ret = reg_load(cpu, in->reg, size); return true;
-	case AT_MEM: return mem_load(cpu, in, size, ret);
-	case AT_IMM: *ret = in->imm; return true;
-	case AT_ONE: *ret = 1; return true;
-	case AT_CL: *ret = (uint8_t)cpu->gpr[RCX]; return true;
-	case AT_VVVV: *ret = reg_load(cpu, in->vvvv, size); return true;
-	case AT_NONE: *ret = 0; return true;
+	case AT_RM:
+		*ret = reg_load(cpu, in->rm, size);
+		return true;
+	case AT_REG:
+		*ret = reg_load(cpu, in->reg, size);
+		return true;
+	case AT_MEM:
+		return mem_load(cpu, in, size, ret);
+	case AT_IMM:
+		*ret = in->imm;
+		return true;
+	case AT_ONE:
+		*ret = 1;
+		return true;
+	case AT_CL:
+		*ret = (uint8_t)cpu->gpr[RCX];
+		return true;
+	case AT_VVVV:
+		*ret = reg_load(cpu, in->vvvv, size);
+		return true;
+	case AT_NONE:
+		*ret = 0;
+		return true;
 	}
 	return true;
 }
 
 /* --- read-modify-write ---------------------------------------------------------------------- */
 /* Replace *p by `new` if it's still `old`, atomically, at any alignment. */
-#define DEFINE_CAS(size, type, suffix)                                                             \
-	static inline bool host_cas_##size(void *p, type old, type new)                            \
-	{                                                                                          \
-		bool done;                                                                         \
-		__asm__ volatile("lock cmpxchg" suffix " %[new], (%[p])"                           \
-				 : "=@ccz"(done), "+a"(old)                                        \
-				 : [new] "q"(new), [p] "r"(p)                                      \
-				 : "memory");                                                      \
-		return done;                                                                       \
+#define DEFINE_CAS(size, type, suffix)                                   \
+	static inline bool host_cas_##size(void *p, type old, type new)  \
+	{                                                                \
+		bool done;                                               \
+		__asm__ volatile("lock cmpxchg" suffix " %[new], (%[p])" \
+				 : "=@ccz"(done), "+a"(old)              \
+				 : [new] "q"(new), [p] "r"(p)            \
+				 : "memory");                            \
+		return done;                                             \
 	}
 DEFINE_CAS(1, uint8_t, "b")
 DEFINE_CAS(2, uint16_t, "w")
@@ -136,10 +151,14 @@ DEFINE_CAS(8, uint64_t, "q")
 ALWAYS_INLINE bool host_cas(void *p, uint64_t old, uint64_t new, unsigned size)
 {
 	switch (size) {
-	case 1: return host_cas_1(p, (uint8_t)old, (uint8_t)new);
-	case 2: return host_cas_2(p, (uint16_t)old, (uint16_t)new);
-	case 4: return host_cas_4(p, (uint32_t)old, (uint32_t)new);
-	default: return host_cas_8(p, old, new);
+	case 1:
+		return host_cas_1(p, (uint8_t)old, (uint8_t) new);
+	case 2:
+		return host_cas_2(p, (uint16_t)old, (uint16_t) new);
+	case 4:
+		return host_cas_4(p, (uint32_t)old, (uint32_t) new);
+	default:
+		return host_cas_8(p, old, new);
 	}
 }
 
@@ -172,7 +191,8 @@ ALWAYS_INLINE bool int_rmw(struct vcpu *cpu, gva_t lin, unsigned size, int_op *o
 	return true;
 }
 
-/* --- templates --------------------------------------------------------------------------------- */
+/* --- templates ---------------------------------------------------------------------------------
+ */
 /*
  * Each returns false if cpu->fault holds a fault (or the wish for an exit) and nothing was
  * changed. All locals that memory functions get by address live in here, and are gone when
@@ -225,13 +245,13 @@ ALWAYS_INLINE bool int_to_reg(struct vcpu *cpu, const struct insn *in, unsigned 
 }
 
 /* A handler that runs `step` (an expression of cpu and in, false: fault) and goes on. */
-#define HANDLER(name, step)                                                                        \
-	static enum exec_result name(struct vcpu *cpu, const struct insn *in)                      \
-	{                                                                                          \
-		if (unlikely(!(step))) {                                                           \
-			return exec_abort(cpu, in);                                                \
-		}                                                                                  \
-		return exec_next(cpu, in);                                                         \
+#define HANDLER(name, step)                                                   \
+	static enum exec_result name(struct vcpu *cpu, const struct insn *in) \
+	{                                                                     \
+		if (unlikely(!(step))) {                                      \
+			return exec_abort(cpu, in);                           \
+		}                                                             \
+		return exec_next(cpu, in);                                    \
 	}
 /* The head of such a step. */
 #define STEP(name) ALWAYS_INLINE bool name(struct vcpu *cpu, const struct insn *in)
@@ -256,7 +276,8 @@ static inline bool insn_locked(const struct insn *in)
 	return in->flags & INSN_LOCK;
 }
 
-/* --- who binds what; NULL: not mine ------------------------------------------------------------- */
+/* --- who binds what; NULL: not mine -------------------------------------------------------------
+ */
 exec_fn *int_alu_bind(const struct insn *in);
 exec_fn *int_shift_bind(const struct insn *in);
 exec_fn *int_mov_bind(const struct insn *in);

@@ -15,10 +15,18 @@ ALWAYS_INLINE uint64_t host_xchg(void *p, uint64_t v, unsigned size)
 	uint32_t d = (uint32_t)v;
 
 	switch (size) {
-	case 1: __asm__ volatile("xchgb %0, (%1)" : "+q"(b) : "r"(p) : "memory"); return b;
-	case 2: __asm__ volatile("xchgw %0, (%1)" : "+r"(w) : "r"(p) : "memory"); return w;
-	case 4: __asm__ volatile("xchgl %0, (%1)" : "+r"(d) : "r"(p) : "memory"); return d;
-	default: __asm__ volatile("xchgq %0, (%1)" : "+r"(v) : "r"(p) : "memory"); return v;
+	case 1:
+		__asm__ volatile("xchgb %0, (%1)" : "+q"(b) : "r"(p) : "memory");
+		return b;
+	case 2:
+		__asm__ volatile("xchgw %0, (%1)" : "+r"(w) : "r"(p) : "memory");
+		return w;
+	case 4:
+		__asm__ volatile("xchgl %0, (%1)" : "+r"(d) : "r"(p) : "memory");
+		return d;
+	default:
+		__asm__ volatile("xchgq %0, (%1)" : "+r"(v) : "r"(p) : "memory");
+		return v;
 	}
 }
 
@@ -102,7 +110,8 @@ ALWAYS_INLINE bool xadd_reg(struct vcpu *cpu, const struct insn *in, unsigned si
 	return true;
 }
 
-/* --- CMPXCHG ------------------------------------------------------------------------------------ */
+/* --- CMPXCHG ------------------------------------------------------------------------------------
+ */
 /* The flags of CMP rAX, destination. */
 OP2(cmp, "", "cmp")
 
@@ -162,14 +171,14 @@ ALWAYS_INLINE bool cmpxchg_reg(struct vcpu *cpu, const struct insn *in, unsigned
 	return true;
 }
 
-#define ATOMIC_SIZE(size)                                                                          \
-	HANDLER(xchg_##size##_e, xchg_reg(cpu, in, size))                                          \
-	HANDLER(xchg_##size##_m, xchg_mem(cpu, in, size))                                          \
-	HANDLER(xadd_##size##_e, xadd_reg(cpu, in, size, add_##size))                              \
-	HANDLER(xadd_##size##_m, xadd_mem(cpu, in, size, add_##size, false))                       \
-	HANDLER(xadd_##size##_m_lock, xadd_mem(cpu, in, size, add_##size, true))                   \
-	HANDLER(cmpxchg_##size##_e, cmpxchg_reg(cpu, in, size, cmp_##size))                        \
-	HANDLER(cmpxchg_##size##_m, cmpxchg_mem(cpu, in, size, cmp_##size, false))                 \
+#define ATOMIC_SIZE(size)                                                          \
+	HANDLER(xchg_##size##_e, xchg_reg(cpu, in, size))                          \
+	HANDLER(xchg_##size##_m, xchg_mem(cpu, in, size))                          \
+	HANDLER(xadd_##size##_e, xadd_reg(cpu, in, size, add_##size))              \
+	HANDLER(xadd_##size##_m, xadd_mem(cpu, in, size, add_##size, false))       \
+	HANDLER(xadd_##size##_m_lock, xadd_mem(cpu, in, size, add_##size, true))   \
+	HANDLER(cmpxchg_##size##_e, cmpxchg_reg(cpu, in, size, cmp_##size))        \
+	HANDLER(cmpxchg_##size##_m, cmpxchg_mem(cpu, in, size, cmp_##size, false)) \
 	HANDLER(cmpxchg_##size##_m_lock, cmpxchg_mem(cpu, in, size, cmp_##size, true))
 ATOMIC_SIZE(1)
 ATOMIC_SIZE(2)
@@ -177,20 +186,23 @@ ATOMIC_SIZE(4)
 ATOMIC_SIZE(8)
 
 static exec_fn *const xchg_handlers[4][2] = {
-	{ xchg_1_e, xchg_1_m }, { xchg_2_e, xchg_2_m }, { xchg_4_e, xchg_4_m },
+	{ xchg_1_e, xchg_1_m },
+	{ xchg_2_e, xchg_2_m },
+	{ xchg_4_e, xchg_4_m },
 	{ xchg_8_e, xchg_8_m },
 };
-#define LOCKABLE(name)                                                                             \
-	static exec_fn *const name##_handlers[4][3] = {                                            \
-		{ name##_1_e, name##_1_m, name##_1_m_lock },                                       \
-		{ name##_2_e, name##_2_m, name##_2_m_lock },                                       \
-		{ name##_4_e, name##_4_m, name##_4_m_lock },                                       \
-		{ name##_8_e, name##_8_m, name##_8_m_lock },                                       \
+#define LOCKABLE(name)                                       \
+	static exec_fn *const name##_handlers[4][3] = {      \
+		{ name##_1_e, name##_1_m, name##_1_m_lock }, \
+		{ name##_2_e, name##_2_m, name##_2_m_lock }, \
+		{ name##_4_e, name##_4_m, name##_4_m_lock }, \
+		{ name##_8_e, name##_8_m, name##_8_m_lock }, \
 	};
 LOCKABLE(xadd)
 LOCKABLE(cmpxchg)
 
-/* --- CMPXCHG8B, CMPXCHG16B -------------------------------------------------------------------------- */
+/* --- CMPXCHG8B, CMPXCHG16B
+ * -------------------------------------------------------------------------- */
 /* Two words as rDX:rAX and rCX:rBX hold them: [0] is the lower. */
 struct pair {
 	uint64_t w[2];
@@ -289,11 +301,17 @@ exec_fn *int_atomic_bind(const struct insn *in)
 	unsigned form = !mem ? 0 : insn_locked(in) ? 2 : 1;
 
 	switch (in->op) {
-	case OP_XCHG: return xchg_handlers[size][mem];
-	case OP_XADD: return xadd_handlers[size][form];
-	case OP_CMPXCHG: return cmpxchg_handlers[size][form];
-	case OP_CMPXCHG8B: return exec_cmpxchg8b;
-	case OP_CMPXCHG16B: return exec_cmpxchg16b;
-	default: return NULL;
+	case OP_XCHG:
+		return xchg_handlers[size][mem];
+	case OP_XADD:
+		return xadd_handlers[size][form];
+	case OP_CMPXCHG:
+		return cmpxchg_handlers[size][form];
+	case OP_CMPXCHG8B:
+		return exec_cmpxchg8b;
+	case OP_CMPXCHG16B:
+		return exec_cmpxchg16b;
+	default:
+		return NULL;
 	}
 }

@@ -33,16 +33,17 @@ ALWAYS_INLINE uint64_t fall_through(const struct vcpu *cpu, const struct insn *i
 	return m64 ? next : (uint32_t)next;
 }
 
-#define BRANCH_HANDLER(name, step)                                                                 \
-	static enum exec_result name(struct vcpu *cpu, const struct insn *in)                      \
-	{                                                                                          \
-		if (unlikely(!(step))) {                                                           \
-			return exec_abort_stack(cpu, in);                                          \
-		}                                                                                  \
-		return exec_branch(cpu, in, cpu->rip);                                             \
+#define BRANCH_HANDLER(name, step)                                            \
+	static enum exec_result name(struct vcpu *cpu, const struct insn *in) \
+	{                                                                     \
+		if (unlikely(!(step))) {                                      \
+			return exec_abort_stack(cpu, in);                     \
+		}                                                             \
+		return exec_branch(cpu, in, cpu->rip);                        \
 	}
 
-/* --- JMP, CALL, RET ---------------------------------------------------------------------------- */
+/* --- JMP, CALL, RET ----------------------------------------------------------------------------
+ */
 ALWAYS_INLINE bool jmp(struct vcpu *cpu, const struct insn *in, unsigned size, enum int_place src)
 {
 	uint64_t target;
@@ -60,8 +61,7 @@ ALWAYS_INLINE bool call(struct vcpu *cpu, const struct insn *in, unsigned size, 
 	if (!int_load(cpu, in, src, size, &target)) {
 		return operand_failed(cpu, in);
 	}
-	return set_target(cpu, target, size == 8) &&
-	       stack_push(cpu, insn_next_rip(cpu, in), size);
+	return set_target(cpu, target, size == 8) && stack_push(cpu, insn_next_rip(cpu, in), size);
 }
 
 ALWAYS_INLINE bool ret(struct vcpu *cpu, const struct insn *in, unsigned size)
@@ -81,27 +81,37 @@ ALWAYS_INLINE bool ret(struct vcpu *cpu, const struct insn *in, unsigned size)
 	return true;
 }
 
-#define FLOW_SIZE(size)                                                                            \
-	BRANCH_HANDLER(jmp_##size##_e, jmp(cpu, in, size, AT_RM))                                  \
-	BRANCH_HANDLER(jmp_##size##_m, jmp(cpu, in, size, AT_MEM))                                 \
-	BRANCH_HANDLER(jmp_##size##_i, jmp(cpu, in, size, AT_IMM))                                 \
-	BRANCH_HANDLER(call_##size##_e, call(cpu, in, size, AT_RM))                                \
-	BRANCH_HANDLER(call_##size##_m, call(cpu, in, size, AT_MEM))                               \
-	BRANCH_HANDLER(call_##size##_i, call(cpu, in, size, AT_IMM))                               \
+#define FLOW_SIZE(size)                                              \
+	BRANCH_HANDLER(jmp_##size##_e, jmp(cpu, in, size, AT_RM))    \
+	BRANCH_HANDLER(jmp_##size##_m, jmp(cpu, in, size, AT_MEM))   \
+	BRANCH_HANDLER(jmp_##size##_i, jmp(cpu, in, size, AT_IMM))   \
+	BRANCH_HANDLER(call_##size##_e, call(cpu, in, size, AT_RM))  \
+	BRANCH_HANDLER(call_##size##_m, call(cpu, in, size, AT_MEM)) \
+	BRANCH_HANDLER(call_##size##_i, call(cpu, in, size, AT_IMM)) \
 	BRANCH_HANDLER(ret_##size, ret(cpu, in, size))
 FLOW_SIZE(2)
 FLOW_SIZE(4)
 FLOW_SIZE(8)
-#define FLOW_ROW(name, size) { name##_##size##_e, name##_##size##_m, name##_##size##_i }
+#define FLOW_ROW(name, size)                                            \
+	{                                                               \
+		name##_##size##_e, name##_##size##_m, name##_##size##_i \
+	}
 static exec_fn *const jmp_handlers[4][3] = {
-	{ NULL, NULL, NULL }, FLOW_ROW(jmp, 2), FLOW_ROW(jmp, 4), FLOW_ROW(jmp, 8),
+	{ NULL, NULL, NULL },
+	FLOW_ROW(jmp, 2),
+	FLOW_ROW(jmp, 4),
+	FLOW_ROW(jmp, 8),
 };
 static exec_fn *const call_handlers[4][3] = {
-	{ NULL, NULL, NULL }, FLOW_ROW(call, 2), FLOW_ROW(call, 4), FLOW_ROW(call, 8),
+	{ NULL, NULL, NULL },
+	FLOW_ROW(call, 2),
+	FLOW_ROW(call, 4),
+	FLOW_ROW(call, 8),
 };
 static exec_fn *const ret_handlers[4] = { NULL, ret_2, ret_4, ret_8 };
 
-/* --- conditional --------------------------------------------------------------------------------- */
+/* --- conditional ---------------------------------------------------------------------------------
+ */
 ALWAYS_INLINE bool jcc(struct vcpu *cpu, const struct insn *in, unsigned cond, bool m64)
 {
 	if (cc_test(cpu->cc, cond)) {
@@ -110,17 +120,22 @@ ALWAYS_INLINE bool jcc(struct vcpu *cpu, const struct insn *in, unsigned cond, b
 	cpu->rip = fall_through(cpu, in, m64);
 	return true;
 }
-#define JCC(c)                                                                                     \
-	BRANCH_HANDLER(jcc_64_##c, jcc(cpu, in, c, true))                                          \
+#define JCC(c)                                            \
+	BRANCH_HANDLER(jcc_64_##c, jcc(cpu, in, c, true)) \
 	BRANCH_HANDLER(jcc_32_##c, jcc(cpu, in, c, false))
-JCC(0) JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7)
-JCC(8) JCC(9) JCC(10) JCC(11) JCC(12) JCC(13) JCC(14) JCC(15)
-#define JCC_ROW(c) { jcc_32_##c, jcc_64_##c }
-static exec_fn *const jcc_handlers[16][2] = {
-	JCC_ROW(0),  JCC_ROW(1),  JCC_ROW(2),  JCC_ROW(3),  JCC_ROW(4),	 JCC_ROW(5),
-	JCC_ROW(6),  JCC_ROW(7),  JCC_ROW(8),  JCC_ROW(9),  JCC_ROW(10), JCC_ROW(11),
-	JCC_ROW(12), JCC_ROW(13), JCC_ROW(14), JCC_ROW(15),
-};
+JCC(0)
+JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7) JCC(8) JCC(9) JCC(10) JCC(11) JCC(12) JCC(13)
+	JCC(14) JCC(15)
+#define JCC_ROW(c)                     \
+	{                              \
+		jcc_32_##c, jcc_64_##c \
+	}
+		static exec_fn *const jcc_handlers[16][2] = {
+			JCC_ROW(0),  JCC_ROW(1),  JCC_ROW(2),  JCC_ROW(3),
+			JCC_ROW(4),  JCC_ROW(5),  JCC_ROW(6),  JCC_ROW(7),
+			JCC_ROW(8),  JCC_ROW(9),  JCC_ROW(10), JCC_ROW(11),
+			JCC_ROW(12), JCC_ROW(13), JCC_ROW(14), JCC_ROW(15),
+		};
 
 /* LOOP counts in rCX of the address size; the count changes only if the branch does not fault. */
 static bool loop(struct vcpu *cpu, const struct insn *in)
@@ -162,13 +177,19 @@ exec_fn *int_flow_bind(const struct insn *in)
 		return jcc_handlers[in->op - OP_JO][in->osz == 8];
 	}
 	switch (in->op) {
-	case OP_JMP: return jmp_handlers[size][src];
-	case OP_CALL: return call_handlers[size][src];
-	case OP_RET: return ret_handlers[size];
+	case OP_JMP:
+		return jmp_handlers[size][src];
+	case OP_CALL:
+		return call_handlers[size][src];
+	case OP_RET:
+		return ret_handlers[size];
 	case OP_LOOP:
 	case OP_LOOPE:
-	case OP_LOOPNE: return exec_loop;
-	case OP_JCXZ: return exec_jcxz;
-	default: return NULL;
+	case OP_LOOPNE:
+		return exec_loop;
+	case OP_JCXZ:
+		return exec_jcxz;
+	default:
+		return NULL;
 	}
 }

@@ -82,16 +82,16 @@ STEP(clflush)
 HANDLER(exec_clflush, clflush(cpu, in))
 
 /* CF tells whether there was a number; the other flags are cleared. */
-#define RANDOM_SIZE(name, size, type)                                                              \
-	STEP(name##_step_##size)                                                                   \
-	{                                                                                          \
-		type v;                                                                            \
-		bool ok;                                                                           \
-		__asm__ volatile(#name " %0" : "=r"(v), "=@ccc"(ok));                              \
-		reg_store(cpu, in->rm, v, size);                                                   \
-		cpu->cc = ok ? CC_CF : 0;                                                          \
-		return true;                                                                       \
-	}                                                                                          \
+#define RANDOM_SIZE(name, size, type)                                 \
+	STEP(name##_step_##size)                                      \
+	{                                                             \
+		type v;                                               \
+		bool ok;                                              \
+		__asm__ volatile(#name " %0" : "=r"(v), "=@ccc"(ok)); \
+		reg_store(cpu, in->rm, v, size);                      \
+		cpu->cc = ok ? CC_CF : 0;                             \
+		return true;                                          \
+	}                                                             \
 	HANDLER(name##_##size, name##_step_##size(cpu, in))
 RANDOM_SIZE(rdrand, 2, uint16_t)
 RANDOM_SIZE(rdrand, 4, uint32_t)
@@ -133,26 +133,43 @@ exec_fn *int_misc_bind(const struct insn *in)
 {
 	switch (in->op) {
 	case OP_NOP:
-	case OP_PREFETCH: return exec_nop;
-	case OP_CLC: return exec_clc;
-	case OP_STC: return exec_stc;
-	case OP_CMC: return exec_cmc;
-	case OP_CLD: return exec_cld;
-	case OP_STD: return exec_std;
-	case OP_SALC: return exec_salc;
-	case OP_PAUSE: return exec_pause;
-	case OP_LFENCE: return exec_lfence;
-	case OP_MFENCE: return exec_mfence;
-	case OP_SFENCE: return exec_sfence;
+	case OP_PREFETCH:
+		return exec_nop;
+	case OP_CLC:
+		return exec_clc;
+	case OP_STC:
+		return exec_stc;
+	case OP_CMC:
+		return exec_cmc;
+	case OP_CLD:
+		return exec_cld;
+	case OP_STD:
+		return exec_std;
+	case OP_SALC:
+		return exec_salc;
+	case OP_PAUSE:
+		return exec_pause;
+	case OP_LFENCE:
+		return exec_lfence;
+	case OP_MFENCE:
+		return exec_mfence;
+	case OP_SFENCE:
+		return exec_sfence;
 	case OP_CLFLUSH:
 	case OP_CLFLUSHOPT:
-	case OP_CLWB: return exec_clflush;
-	case OP_RDRAND: return rdrand_handlers[size_log2(in->osz)];
-	case OP_RDSEED: return rdseed_handlers[size_log2(in->osz)];
-	case OP_BOUND: return exec_bound;
+	case OP_CLWB:
+		return exec_clflush;
+	case OP_RDRAND:
+		return rdrand_handlers[size_log2(in->osz)];
+	case OP_RDSEED:
+		return rdseed_handlers[size_log2(in->osz)];
+	case OP_BOUND:
+		return exec_bound;
 	case OP_UD0:
 	case OP_UD1:
-	case OP_UD2: return exec_undefined;
-	default: return NULL;
+	case OP_UD2:
+		return exec_undefined;
+	default:
+		return NULL;
 	}
 }

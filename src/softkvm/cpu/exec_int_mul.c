@@ -13,18 +13,18 @@ struct wide {
 };
 
 /* `insn` works on rAX and rDX; rAX is saved before LAHF needs AH. */
-#define WIDE_OP(name, type, insn)                                                                  \
-	ALWAYS_INLINE void name(struct wide *w, type src, uint32_t *cc)                            \
-	{                                                                                          \
-		uint64_t f = *cc, lo = w->lo, hi = w->hi;                                          \
-		__asm__(ASM_FLAGS_IN "mov %[lo], %%rax\n\t" insn " %[src]\n\t"                     \
-			"mov %%rax, %[lo]" ASM_FLAGS_OUT                                           \
-			: "+&a"(f), [lo] "+&r"(lo), "+&d"(hi)                                      \
-			: [src] "r"(src)                                                           \
-			: "cc");                                                                   \
-		w->lo = lo;                                                                        \
-		w->hi = hi;                                                                        \
-		*cc = (uint32_t)f & CC_BITS;                                                       \
+#define WIDE_OP(name, type, insn)                                              \
+	ALWAYS_INLINE void name(struct wide *w, type src, uint32_t *cc)        \
+	{                                                                      \
+		uint64_t f = *cc, lo = w->lo, hi = w->hi;                      \
+		__asm__(ASM_FLAGS_IN "mov %[lo], %%rax\n\t" insn " %[src]\n\t" \
+				     "mov %%rax, %[lo]" ASM_FLAGS_OUT          \
+			: "+&a"(f), [lo] "+&r"(lo), "+&d"(hi)                  \
+			: [src] "r"(src)                                       \
+			: "cc");                                               \
+		w->lo = lo;                                                    \
+		w->hi = hi;                                                    \
+		*cc = (uint32_t)f & CC_BITS;                                   \
 	}
 WIDE_OP(mul_1, uint8_t, "mulb")
 WIDE_OP(mul_2, uint16_t, "mulw")
@@ -54,35 +54,38 @@ static inline void store_wide(struct vcpu *cpu, const struct wide *w, unsigned s
 	reg_store(cpu, RDX, w->hi, size);
 }
 
-#define MUL_STEP(name, size, type, place)                                                          \
-	STEP(exec_##name##_##size##_##place##_step)                                                \
-	{                                                                                          \
-		struct wide w = { cpu->gpr[RAX], cpu->gpr[RDX] };                                  \
-		uint64_t v;                                                                        \
-		if (!int_load(cpu, in, place, size, &v)) {                                         \
-			return false;                                                              \
-		}                                                                                  \
-		name##_##size(&w, (type)v, &cpu->cc);                                              \
-		store_wide(cpu, &w, size);                                                         \
-		return true;                                                                       \
-	}                                                                                          \
+#define MUL_STEP(name, size, type, place)                         \
+	STEP(exec_##name##_##size##_##place##_step)               \
+	{                                                         \
+		struct wide w = { cpu->gpr[RAX], cpu->gpr[RDX] }; \
+		uint64_t v;                                       \
+		if (!int_load(cpu, in, place, size, &v)) {        \
+			return false;                             \
+		}                                                 \
+		name##_##size(&w, (type)v, &cpu->cc);             \
+		store_wide(cpu, &w, size);                        \
+		return true;                                      \
+	}                                                         \
 	HANDLER(name##_##size##_##place, exec_##name##_##size##_##place##_step(cpu, in))
-#define MUL_SIZE(name, size, type)                                                                 \
-	MUL_STEP(name, size, type, AT_RM)                                                          \
+#define MUL_SIZE(name, size, type)        \
+	MUL_STEP(name, size, type, AT_RM) \
 	MUL_STEP(name, size, type, AT_MEM)
-#define MUL(name)                                                                                  \
-	MUL_SIZE(name, 1, uint8_t)                                                                 \
-	MUL_SIZE(name, 2, uint16_t)                                                                \
-	MUL_SIZE(name, 4, uint32_t)                                                                \
-	MUL_SIZE(name, 8, uint64_t)                                                                \
-	static exec_fn *const name##_handlers[4][2] = {                                            \
-		{ name##_1_AT_RM, name##_1_AT_MEM }, { name##_2_AT_RM, name##_2_AT_MEM },          \
-		{ name##_4_AT_RM, name##_4_AT_MEM }, { name##_8_AT_RM, name##_8_AT_MEM },          \
+#define MUL(name)                                       \
+	MUL_SIZE(name, 1, uint8_t)                      \
+	MUL_SIZE(name, 2, uint16_t)                     \
+	MUL_SIZE(name, 4, uint32_t)                     \
+	MUL_SIZE(name, 8, uint64_t)                     \
+	static exec_fn *const name##_handlers[4][2] = { \
+		{ name##_1_AT_RM, name##_1_AT_MEM },    \
+		{ name##_2_AT_RM, name##_2_AT_MEM },    \
+		{ name##_4_AT_RM, name##_4_AT_MEM },    \
+		{ name##_8_AT_RM, name##_8_AT_MEM },    \
 	};
 MUL(mul)
 MUL(imul1)
 
-/* --- DIV, IDIV ---------------------------------------------------------------------------------- */
+/* --- DIV, IDIV ----------------------------------------------------------------------------------
+ */
 /* The quotient fits: the dividend's upper half is below the divisor. */
 static bool div_fits(uint64_t lo, uint64_t hi, uint64_t d, unsigned size)
 {
@@ -95,10 +98,14 @@ static bool div_fits(uint64_t lo, uint64_t hi, uint64_t d, unsigned size)
 static __int128 dividend(uint64_t lo, uint64_t hi, unsigned size)
 {
 	switch (size) {
-	case 1: return (int16_t)lo;
-	case 2: return (int32_t)((uint32_t)hi << 16 | (uint16_t)lo);
-	case 4: return (int64_t)(hi << 32 | (uint32_t)lo);
-	default: return (__int128)((unsigned __int128)hi << 64 | lo);
+	case 1:
+		return (int16_t)lo;
+	case 2:
+		return (int32_t)((uint32_t)hi << 16 | (uint16_t)lo);
+	case 4:
+		return (int64_t)(hi << 32 | (uint32_t)lo);
+	default:
+		return (__int128)((unsigned __int128)hi << 64 | lo);
 	}
 }
 
@@ -117,24 +124,24 @@ static bool idiv_fits(uint64_t lo, uint64_t hi, int64_t d, unsigned size)
 	return d_abs && n_abs < limit * d_abs;
 }
 
-#define DIV_STEP(name, size, type, place, fits)                                                    \
-	STEP(exec_##name##_##size##_##place##_step)                                                \
-	{                                                                                          \
-		struct wide w = { cpu->gpr[RAX], cpu->gpr[RDX] };                                  \
-		uint64_t v;                                                                        \
-		if (!int_load(cpu, in, place, size, &v)) {                                         \
-			return false;                                                              \
-		}                                                                                  \
-		if (unlikely(!fits(w.lo, w.hi, (type)v, size))) {                                  \
-			return int_fault(cpu, EX_DE);                                              \
-		}                                                                                  \
-		name##_##size(&w, (type)v, &cpu->cc);                                              \
-		store_wide(cpu, &w, size);                                                         \
-		return true;                                                                       \
-	}                                                                                          \
+#define DIV_STEP(name, size, type, place, fits)                   \
+	STEP(exec_##name##_##size##_##place##_step)               \
+	{                                                         \
+		struct wide w = { cpu->gpr[RAX], cpu->gpr[RDX] }; \
+		uint64_t v;                                       \
+		if (!int_load(cpu, in, place, size, &v)) {        \
+			return false;                             \
+		}                                                 \
+		if (unlikely(!fits(w.lo, w.hi, (type)v, size))) { \
+			return int_fault(cpu, EX_DE);             \
+		}                                                 \
+		name##_##size(&w, (type)v, &cpu->cc);             \
+		store_wide(cpu, &w, size);                        \
+		return true;                                      \
+	}                                                         \
 	HANDLER(name##_##size##_##place, exec_##name##_##size##_##place##_step(cpu, in))
-#define DIV_SIZE(name, size, type, fits)                                                           \
-	DIV_STEP(name, size, type, AT_RM, fits)                                                    \
+#define DIV_SIZE(name, size, type, fits)        \
+	DIV_STEP(name, size, type, AT_RM, fits) \
 	DIV_STEP(name, size, type, AT_MEM, fits)
 DIV_SIZE(div, 1, uint8_t, div_fits)
 DIV_SIZE(div, 2, uint16_t, div_fits)
@@ -145,35 +152,50 @@ DIV_SIZE(idiv, 2, int16_t, idiv_fits)
 DIV_SIZE(idiv, 4, int32_t, idiv_fits)
 DIV_SIZE(idiv, 8, int64_t, idiv_fits)
 static exec_fn *const div_handlers[4][2] = {
-	{ div_1_AT_RM, div_1_AT_MEM }, { div_2_AT_RM, div_2_AT_MEM },
-	{ div_4_AT_RM, div_4_AT_MEM }, { div_8_AT_RM, div_8_AT_MEM },
+	{ div_1_AT_RM, div_1_AT_MEM },
+	{ div_2_AT_RM, div_2_AT_MEM },
+	{ div_4_AT_RM, div_4_AT_MEM },
+	{ div_8_AT_RM, div_8_AT_MEM },
 };
 static exec_fn *const idiv_handlers[4][2] = {
-	{ idiv_1_AT_RM, idiv_1_AT_MEM }, { idiv_2_AT_RM, idiv_2_AT_MEM },
-	{ idiv_4_AT_RM, idiv_4_AT_MEM }, { idiv_8_AT_RM, idiv_8_AT_MEM },
+	{ idiv_1_AT_RM, idiv_1_AT_MEM },
+	{ idiv_2_AT_RM, idiv_2_AT_MEM },
+	{ idiv_4_AT_RM, idiv_4_AT_MEM },
+	{ idiv_8_AT_RM, idiv_8_AT_MEM },
 };
 
-/* --- IMUL with two and three operands -------------------------------------------------------------- */
+/* --- IMUL with two and three operands
+ * -------------------------------------------------------------- */
 OP2_SIZE(imul2, 2, uint16_t, ASM_FLAGS_IN, "imul", "w", "", "r")
 OP2_SIZE(imul2, 4, uint32_t, ASM_FLAGS_IN, "imul", "l", "", "r")
 OP2_SIZE(imul2, 8, uint64_t, ASM_FLAGS_IN, "imul", "q", "", "r")
 
 #define IMUL_SIZE(size)                                                                            \
 	HANDLER(imul2_##size##_e, int_to_reg(cpu, in, in->reg, size, imul2_##size, AT_REG, AT_RM)) \
-	HANDLER(imul2_##size##_m, int_to_reg(cpu, in, in->reg, size, imul2_##size, AT_REG, AT_MEM)) \
+	HANDLER(imul2_##size##_m,                                                                  \
+		int_to_reg(cpu, in, in->reg, size, imul2_##size, AT_REG, AT_MEM))                  \
 	HANDLER(imul3_##size##_e, int_to_reg(cpu, in, in->reg, size, imul2_##size, AT_RM, AT_IMM)) \
 	HANDLER(imul3_##size##_m, int_to_reg(cpu, in, in->reg, size, imul2_##size, AT_MEM, AT_IMM))
 IMUL_SIZE(2)
 IMUL_SIZE(4)
 IMUL_SIZE(8)
 /* [log2 of the size][immediate][memory] */
-#define IMUL_ROW(size)                                                                             \
-	{ { imul2_##size##_e, imul2_##size##_m }, { imul3_##size##_e, imul3_##size##_m } }
+#define IMUL_ROW(size)                                     \
+	{                                                  \
+		{ imul2_##size##_e, imul2_##size##_m },    \
+		{                                          \
+			imul3_##size##_e, imul3_##size##_m \
+		}                                          \
+	}
 static exec_fn *const imul_handlers[4][2][2] = {
-	{ { NULL, NULL }, { NULL, NULL } }, IMUL_ROW(2), IMUL_ROW(4), IMUL_ROW(8),
+	{ { NULL, NULL }, { NULL, NULL } },
+	IMUL_ROW(2),
+	IMUL_ROW(4),
+	IMUL_ROW(8),
 };
 
-/* --- decimal arithmetic (16- and 32-bit modes only; SDM 2A) ------------------------------------------ */
+/* --- decimal arithmetic (16- and 32-bit modes only; SDM 2A)
+ * ------------------------------------------ */
 /* SF, ZF and PF of AL; the host's TEST clears CF and OF. */
 static void flags_of_al(struct vcpu *cpu, uint32_t other)
 {
@@ -252,18 +274,31 @@ exec_fn *int_mul_bind(const struct insn *in)
 	unsigned size = size_log2(in->osz), mem = insn_has_mem(in);
 
 	switch (in->op) {
-	case OP_MUL: return mul_handlers[size][mem];
-	case OP_IMUL1: return imul1_handlers[size][mem];
-	case OP_IMUL2: return imul_handlers[size][0][mem];
-	case OP_IMUL3: return imul_handlers[size][1][mem];
-	case OP_DIV: return div_handlers[size][mem];
-	case OP_IDIV: return idiv_handlers[size][mem];
-	case OP_AAA: return exec_aaa;
-	case OP_AAS: return exec_aas;
-	case OP_AAM: return exec_aam;
-	case OP_AAD: return exec_aad;
-	case OP_DAA: return exec_daa;
-	case OP_DAS: return exec_das;
-	default: return NULL;
+	case OP_MUL:
+		return mul_handlers[size][mem];
+	case OP_IMUL1:
+		return imul1_handlers[size][mem];
+	case OP_IMUL2:
+		return imul_handlers[size][0][mem];
+	case OP_IMUL3:
+		return imul_handlers[size][1][mem];
+	case OP_DIV:
+		return div_handlers[size][mem];
+	case OP_IDIV:
+		return idiv_handlers[size][mem];
+	case OP_AAA:
+		return exec_aaa;
+	case OP_AAS:
+		return exec_aas;
+	case OP_AAM:
+		return exec_aam;
+	case OP_AAD:
+		return exec_aad;
+	case OP_DAA:
+		return exec_daa;
+	case OP_DAS:
+		return exec_das;
+	default:
+		return NULL;
 	}
 }

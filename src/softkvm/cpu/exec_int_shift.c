@@ -13,25 +13,32 @@ OP_SHIFT(shl, "shl")
 OP_SHIFT(shr, "shr")
 OP_SHIFT(sar, "sar")
 
-#define SHIFT_HANDLER(name, size, form, dst, src)                                                  \
+#define SHIFT_HANDLER(name, size, form, dst, src) \
 	HANDLER(name##_##size##_##form, int_binary(cpu, in, size, name##_##size, dst, src, false))
-#define SHIFT_SIZE(name, size)                                                                     \
-	SHIFT_HANDLER(name, size, e1, AT_RM, AT_ONE)                                               \
-	SHIFT_HANDLER(name, size, ei, AT_RM, AT_IMM)                                               \
-	SHIFT_HANDLER(name, size, ecl, AT_RM, AT_CL)                                               \
-	SHIFT_HANDLER(name, size, m1, AT_MEM, AT_ONE)                                              \
-	SHIFT_HANDLER(name, size, mi, AT_MEM, AT_IMM)                                              \
+#define SHIFT_SIZE(name, size)                        \
+	SHIFT_HANDLER(name, size, e1, AT_RM, AT_ONE)  \
+	SHIFT_HANDLER(name, size, ei, AT_RM, AT_IMM)  \
+	SHIFT_HANDLER(name, size, ecl, AT_RM, AT_CL)  \
+	SHIFT_HANDLER(name, size, m1, AT_MEM, AT_ONE) \
+	SHIFT_HANDLER(name, size, mi, AT_MEM, AT_IMM) \
 	SHIFT_HANDLER(name, size, mcl, AT_MEM, AT_CL)
-#define SHIFT_ROW(name, size)                                                                      \
-	{ { name##_##size##_e1, name##_##size##_ei, name##_##size##_ecl },                         \
-	  { name##_##size##_m1, name##_##size##_mi, name##_##size##_mcl } }
-#define SHIFT(name)                                                                                \
-	SHIFT_SIZE(name, 1)                                                                        \
-	SHIFT_SIZE(name, 2)                                                                        \
-	SHIFT_SIZE(name, 4)                                                                        \
-	SHIFT_SIZE(name, 8)                                                                        \
-	static exec_fn *const name##_handlers[4][2][3] = {                                         \
-		SHIFT_ROW(name, 1), SHIFT_ROW(name, 2), SHIFT_ROW(name, 4), SHIFT_ROW(name, 8),    \
+#define SHIFT_ROW(name, size)                                                       \
+	{                                                                           \
+		{ name##_##size##_e1, name##_##size##_ei, name##_##size##_ecl },    \
+		{                                                                   \
+			name##_##size##_m1, name##_##size##_mi, name##_##size##_mcl \
+		}                                                                   \
+	}
+#define SHIFT(name)                                        \
+	SHIFT_SIZE(name, 1)                                \
+	SHIFT_SIZE(name, 2)                                \
+	SHIFT_SIZE(name, 4)                                \
+	SHIFT_SIZE(name, 8)                                \
+	static exec_fn *const name##_handlers[4][2][3] = { \
+		SHIFT_ROW(name, 1),                        \
+		SHIFT_ROW(name, 2),                        \
+		SHIFT_ROW(name, 4),                        \
+		SHIFT_ROW(name, 8),                        \
 	};
 SHIFT(rol)
 SHIFT(ror)
@@ -50,18 +57,18 @@ struct double_shift {
 	uint8_t count;
 };
 
-#define DOUBLE_SIZE(name, size, type, insn)                                                        \
-	static uint64_t name##_##size(uint64_t a, uint64_t b, uint32_t *cc)                        \
-	{                                                                                          \
-		const struct double_shift *s = (const struct double_shift *)(uintptr_t)b;          \
-		uint32_t f = *cc;                                                                  \
-		type x = (type)a;                                                                  \
-		__asm__(ASM_FLAGS_IN insn " %%cl, %[fill], %[x]" ASM_FLAGS_OUT                     \
-			: "+&a"(f), [x] "+r"(x)                                                    \
-			: [fill] "r"((type)s->fill), "c"(s->count)                                 \
-			: "cc");                                                                   \
-		*cc = f & CC_BITS;                                                                 \
-		return x;                                                                          \
+#define DOUBLE_SIZE(name, size, type, insn)                                               \
+	static uint64_t name##_##size(uint64_t a, uint64_t b, uint32_t *cc)               \
+	{                                                                                 \
+		const struct double_shift *s = (const struct double_shift *)(uintptr_t)b; \
+		uint32_t f = *cc;                                                         \
+		type x = (type)a;                                                         \
+		__asm__(ASM_FLAGS_IN insn " %%cl, %[fill], %[x]" ASM_FLAGS_OUT            \
+			: "+&a"(f), [x] "+r"(x)                                           \
+			: [fill] "r"((type)s->fill), "c"(s->count)                        \
+			: "cc");                                                          \
+		*cc = f & CC_BITS;                                                        \
+		return x;                                                                 \
 	}
 DOUBLE_SIZE(shld, 2, uint16_t, "shldw")
 DOUBLE_SIZE(shld, 4, uint32_t, "shldl")
@@ -87,7 +94,7 @@ ALWAYS_INLINE bool double_shift(struct vcpu *cpu, const struct insn *in, unsigne
 	return ea_linear(cpu, in, size, ACC_RMW, &lin) && int_rmw(cpu, lin, size, op, b, false);
 }
 
-#define DOUBLE_HANDLER(name, size)                                                                 \
+#define DOUBLE_HANDLER(name, size) \
 	HANDLER(exec_##name##_##size, double_shift(cpu, in, size, name##_##size))
 DOUBLE_HANDLER(shld, 2)
 DOUBLE_HANDLER(shld, 4)
@@ -105,15 +112,25 @@ exec_fn *int_shift_bind(const struct insn *in)
 	unsigned by = in->opcode < 0xd0 ? 1 : in->opcode & 2;
 
 	switch (in->op) {
-	case OP_ROL: return rol_handlers[size][mem][by];
-	case OP_ROR: return ror_handlers[size][mem][by];
-	case OP_RCL: return rcl_handlers[size][mem][by];
-	case OP_RCR: return rcr_handlers[size][mem][by];
-	case OP_SHL: return shl_handlers[size][mem][by];
-	case OP_SHR: return shr_handlers[size][mem][by];
-	case OP_SAR: return sar_handlers[size][mem][by];
-	case OP_SHLD: return shld[size];
-	case OP_SHRD: return shrd[size];
-	default: return NULL;
+	case OP_ROL:
+		return rol_handlers[size][mem][by];
+	case OP_ROR:
+		return ror_handlers[size][mem][by];
+	case OP_RCL:
+		return rcl_handlers[size][mem][by];
+	case OP_RCR:
+		return rcr_handlers[size][mem][by];
+	case OP_SHL:
+		return shl_handlers[size][mem][by];
+	case OP_SHR:
+		return shr_handlers[size][mem][by];
+	case OP_SAR:
+		return sar_handlers[size][mem][by];
+	case OP_SHLD:
+		return shld[size];
+	case OP_SHRD:
+		return shrd[size];
+	default:
+		return NULL;
 	}
 }

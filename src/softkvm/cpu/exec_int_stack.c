@@ -15,9 +15,9 @@ ALWAYS_INLINE bool push(struct vcpu *cpu, const struct insn *in, unsigned size, 
 	}
 	return stack_push(cpu, v, size);
 }
-#define PUSH_SIZE(size)                                                                            \
-	STACK_HANDLER(push_##size##_e, push(cpu, in, size, AT_RM))                                 \
-	STACK_HANDLER(push_##size##_m, push(cpu, in, size, AT_MEM))                                \
+#define PUSH_SIZE(size)                                             \
+	STACK_HANDLER(push_##size##_e, push(cpu, in, size, AT_RM))  \
+	STACK_HANDLER(push_##size##_m, push(cpu, in, size, AT_MEM)) \
 	STACK_HANDLER(push_##size##_i, push(cpu, in, size, AT_IMM))
 PUSH_SIZE(2)
 PUSH_SIZE(4)
@@ -62,10 +62,14 @@ STACK_HANDLER(pop_2_m, pop_mem(cpu, in, 2))
 STACK_HANDLER(pop_4_m, pop_mem(cpu, in, 4))
 STACK_HANDLER(pop_8_m, pop_mem(cpu, in, 8))
 static exec_fn *const pop_handlers[4][2] = {
-	{ NULL, NULL }, { pop_2_e, pop_2_m }, { pop_4_e, pop_4_m }, { pop_8_e, pop_8_m },
+	{ NULL, NULL },
+	{ pop_2_e, pop_2_m },
+	{ pop_4_e, pop_4_m },
+	{ pop_8_e, pop_8_m },
 };
 
-/* --- all registers ------------------------------------------------------------------------------ */
+/* --- all registers ------------------------------------------------------------------------------
+ */
 STEP(pusha)
 {
 	uint64_t sp = cpu->gpr[RSP];
@@ -99,7 +103,8 @@ STEP(popa)
 STACK_HANDLER(exec_pusha, pusha(cpu, in))
 STACK_HANDLER(exec_popa, popa(cpu, in))
 
-/* --- frames -------------------------------------------------------------------------------------- */
+/* --- frames --------------------------------------------------------------------------------------
+ */
 /* Copy the outer frames' pointers of a nested ENTER, level 1 to 31; then the new one's. */
 static bool enter_nested(struct vcpu *cpu, uint64_t *sp, unsigned level, unsigned size)
 {
@@ -162,12 +167,19 @@ exec_fn *int_stack_bind(const struct insn *in)
 	bool imm = in->opcode == 0x68 || in->opcode == 0x6a;
 
 	switch (in->op) {
-	case OP_PUSH: return push_handlers[size][imm ? 2 : mem];
-	case OP_POP: return pop_handlers[size][mem];
-	case OP_PUSHA: return exec_pusha;
-	case OP_POPA: return exec_popa;
-	case OP_ENTER: return exec_enter;
-	case OP_LEAVE: return leave_handlers[size];
-	default: return NULL;
+	case OP_PUSH:
+		return push_handlers[size][imm ? 2 : mem];
+	case OP_POP:
+		return pop_handlers[size][mem];
+	case OP_PUSHA:
+		return exec_pusha;
+	case OP_POPA:
+		return exec_popa;
+	case OP_ENTER:
+		return exec_enter;
+	case OP_LEAVE:
+		return leave_handlers[size];
+	default:
+		return NULL;
 	}
 }

@@ -109,11 +109,11 @@ static inline bool operand_failed(struct vcpu *cpu, const struct insn *in)
 	return false;
 }
 
-#define STACK_HANDLER(name, step)                                                                  \
-	static enum exec_result name(struct vcpu *cpu, const struct insn *in)                      \
-	{                                                                                          \
-		if (unlikely(!(step))) {                                                           \
-			return exec_abort_stack(cpu, in);                                          \
-		}                                                                                  \
-		return exec_next(cpu, in);                                                         \
+#define STACK_HANDLER(name, step)                                             \
+	static enum exec_result name(struct vcpu *cpu, const struct insn *in) \
+	{                                                                     \
+		if (unlikely(!(step))) {                                      \
+			return exec_abort_stack(cpu, in);                     \
+		}                                                             \
+		return exec_next(cpu, in);                                    \
 	}

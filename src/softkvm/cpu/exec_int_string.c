@@ -12,8 +12,8 @@
  *  1. After each chunk RSI, RDI and RCX are what the processor would show then: a fault or an
  *     interrupt between chunks finds an instruction that can be started over.
  *  2. Between chunks the vCPU can be called away: the instruction then ends with RIP at itself.
- *     Also after an element that used the log of device accesses (vcpu.io), which serves one try of one
- *     instruction, and after each element under single-step.
+ *     Also after an element that used the log of device accesses (vcpu.io), which serves one try of
+ * one instruction, and after each element under single-step.
  */
 #include "softkvm/cpu/debug.h"
 #include "softkvm/cpu/exec_int.h"
@@ -44,9 +44,13 @@ static struct str str_of(const struct vcpu *cpu, const struct insn *in, unsigned
 	bool down = cpu->rflags & FL_DF;
 
 	return (struct str){
-		.size = size, .rep = is_repeated(in), .down = down,
+		.size = size,
+		.rep = is_repeated(in),
+		.down = down,
 		.step = down ? -(int64_t)size : (int64_t)size,
-		.mask = in->asz == 8 ? UINT64_MAX : in->asz == 4 ? UINT32_MAX : UINT16_MAX,
+		.mask = in->asz == 8   ? UINT64_MAX
+			: in->asz == 4 ? UINT32_MAX
+				       : UINT16_MAX,
 	};
 }
 
@@ -90,10 +94,18 @@ OP2(cmp, "", "cmp")
 ALWAYS_INLINE void str_compare(struct vcpu *cpu, uint64_t a, uint64_t b, unsigned size)
 {
 	switch (size) {
-	case 1: cmp_1(a, b, &cpu->cc); break;
-	case 2: cmp_2(a, b, &cpu->cc); break;
-	case 4: cmp_4(a, b, &cpu->cc); break;
-	default: cmp_8(a, b, &cpu->cc); break;
+	case 1:
+		cmp_1(a, b, &cpu->cc);
+		break;
+	case 2:
+		cmp_2(a, b, &cpu->cc);
+		break;
+	case 4:
+		cmp_4(a, b, &cpu->cc);
+		break;
+	default:
+		cmp_8(a, b, &cpu->cc);
+		break;
 	}
 }
 
@@ -179,31 +191,43 @@ static struct chunk next_chunk(struct vcpu *cpu, const struct insn *in, const st
 }
 
 /* The host's REP instruction with the guest's direction; its count register tells what is left. */
-#define HOST_REP(insn, ...)                                                                        \
-	do {                                                                                       \
-		if (s->down) {                                                                     \
-			__asm__ volatile("std\n\t" insn "\n\tcld" __VA_ARGS__);                    \
-		} else {                                                                           \
-			__asm__ volatile(insn __VA_ARGS__);                                        \
-		}                                                                                  \
+#define HOST_REP(insn, ...)                                                     \
+	do {                                                                    \
+		if (s->down) {                                                  \
+			__asm__ volatile("std\n\t" insn "\n\tcld" __VA_ARGS__); \
+		} else {                                                        \
+			__asm__ volatile(insn __VA_ARGS__);                     \
+		}                                                               \
 	} while (0)
-#define HOST_MOVS(suffix)                                                                          \
+#define HOST_MOVS(suffix) \
 	HOST_REP("rep movs" suffix, : "+S"(c->src), "+D"(c->dst), "+c"(left) : : "memory")
-#define HOST_STOS(suffix)                                                                          \
+#define HOST_STOS(suffix) \
 	HOST_REP("rep stos" suffix, : "+D"(c->dst), "+c"(left) : "a"(cpu->gpr[RAX]) : "memory")
 /* STD and CLD leave the arithmetic flags alone. */
-#define HOST_CMPS(rep, suffix)                                                                     \
-	HOST_REP(rep " cmps" suffix "\n\tlahf\n\tseto %%al",                                       \
-		 : "+S"(c->src), "+D"(c->dst), "+c"(left), "+a"(flags) : : "memory", "cc")
-#define HOST_SCAS(rep, suffix)                                                                     \
-	HOST_REP(rep " scas" suffix "\n\tlahf\n\tseto %%al",                                       \
-		 : "+D"(c->dst), "+c"(left), "+a"(flags) : : "memory", "cc")
-#define BY_SIZE(X, ...)                                                                            \
-	switch (s->size) {                                                                         \
-	case 1: X(__VA_ARGS__ "b"); break;                                                         \
-	case 2: X(__VA_ARGS__ "w"); break;                                                         \
-	case 4: X(__VA_ARGS__ "l"); break;                                                         \
-	default: X(__VA_ARGS__ "q"); break;                                                        \
+#define HOST_CMPS(rep, suffix)                                         \
+	HOST_REP(rep " cmps" suffix "\n\tlahf\n\tseto %%al",           \
+		 : "+S"(c->src), "+D"(c->dst), "+c"(left), "+a"(flags) \
+		 :                                                     \
+		 : "memory", "cc")
+#define HOST_SCAS(rep, suffix)                               \
+	HOST_REP(rep " scas" suffix "\n\tlahf\n\tseto %%al", \
+		 : "+D"(c->dst), "+c"(left), "+a"(flags)     \
+		 :                                           \
+		 : "memory", "cc")
+#define BY_SIZE(X, ...)             \
+	switch (s->size) {          \
+	case 1:                     \
+		X(__VA_ARGS__ "b"); \
+		break;              \
+	case 2:                     \
+		X(__VA_ARGS__ "w"); \
+		break;              \
+	case 4:                     \
+		X(__VA_ARGS__ "l"); \
+		break;              \
+	default:                    \
+		X(__VA_ARGS__ "q"); \
+		break;              \
 	}
 #define REPE_CMPS(suffix)  HOST_CMPS("repe", suffix)
 #define REPNE_CMPS(suffix) HOST_CMPS("repne", suffix)
@@ -247,7 +271,9 @@ static unsigned run_chunk(struct vcpu *cpu, const struct insn *in, const struct 
 		reg_store(cpu, RAX, last, s->size);
 		left = 0;
 		break;
-	default: chunk_compare(cpu, in, s, c, &left); break;
+	default:
+		chunk_compare(cpu, in, s, c, &left);
+		break;
 	}
 	return c->n - (unsigned)left;
 }
@@ -316,24 +342,30 @@ ALWAYS_INLINE bool str_single(struct vcpu *cpu, const struct insn *in, enum op o
 	return str_element(cpu, in, &s, op, size);
 }
 
-#define STRING(name, o, size)                                                                      \
-	HANDLER(name##_##size, str_single(cpu, in, o, size))                                       \
-	static enum exec_result rep_##name##_##size(struct vcpu *cpu, const struct insn *in)       \
-	{                                                                                          \
-		switch (str_repeat(cpu, in, o, size)) {                                            \
-		case STR_FAULT: return exec_abort(cpu, in);                                        \
-		case STR_PAUSE: cpu->rip = insn_rip(cpu, in); return EXEC_END;                     \
-		default: return exec_next(cpu, in);                                                \
-		}                                                                                  \
+#define STRING(name, o, size)                                                                \
+	HANDLER(name##_##size, str_single(cpu, in, o, size))                                 \
+	static enum exec_result rep_##name##_##size(struct vcpu *cpu, const struct insn *in) \
+	{                                                                                    \
+		switch (str_repeat(cpu, in, o, size)) {                                      \
+		case STR_FAULT:                                                              \
+			return exec_abort(cpu, in);                                          \
+		case STR_PAUSE:                                                              \
+			cpu->rip = insn_rip(cpu, in);                                        \
+			return EXEC_END;                                                     \
+		default:                                                                     \
+			return exec_next(cpu, in);                                           \
+		}                                                                            \
 	}
-#define STRINGS(name, o)                                                                           \
-	STRING(name, o, 1)                                                                         \
-	STRING(name, o, 2)                                                                         \
-	STRING(name, o, 4)                                                                         \
-	STRING(name, o, 8)                                                                         \
-	static exec_fn *const name##_handlers[4][2] = {                                            \
-		{ name##_1, rep_##name##_1 }, { name##_2, rep_##name##_2 },                        \
-		{ name##_4, rep_##name##_4 }, { name##_8, rep_##name##_8 },                        \
+#define STRINGS(name, o)                                \
+	STRING(name, o, 1)                              \
+	STRING(name, o, 2)                              \
+	STRING(name, o, 4)                              \
+	STRING(name, o, 8)                              \
+	static exec_fn *const name##_handlers[4][2] = { \
+		{ name##_1, rep_##name##_1 },           \
+		{ name##_2, rep_##name##_2 },           \
+		{ name##_4, rep_##name##_4 },           \
+		{ name##_8, rep_##name##_8 },           \
 	};
 STRINGS(movs, OP_MOVS)
 STRINGS(stos, OP_STOS)
@@ -346,11 +378,17 @@ exec_fn *int_string_bind(const struct insn *in)
 	unsigned size = size_log2(in->osz), rep = is_repeated(in);
 
 	switch (in->op) {
-	case OP_MOVS: return movs_handlers[size][rep];
-	case OP_STOS: return stos_handlers[size][rep];
-	case OP_LODS: return lods_handlers[size][rep];
-	case OP_SCAS: return scas_handlers[size][rep];
-	case OP_CMPS: return cmps_handlers[size][rep];
-	default: return NULL;
+	case OP_MOVS:
+		return movs_handlers[size][rep];
+	case OP_STOS:
+		return stos_handlers[size][rep];
+	case OP_LODS:
+		return lods_handlers[size][rep];
+	case OP_SCAS:
+		return scas_handlers[size][rep];
+	case OP_CMPS:
+		return cmps_handlers[size][rep];
+	default:
+		return NULL;
 	}
 }

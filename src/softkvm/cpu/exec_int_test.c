@@ -7,42 +7,49 @@
 #include "softkvm/cpu/blocks.h"
 #include "softkvm/cpu/guest64.h"
 
-#define CODE_IP	 0x100u
-#define CS_BASE	 0x10000u
-#define DS_BASE	 0x20000u
-#define ES_BASE	 0x30000u
-#define SS_BASE	 0x40000u
-#define RAM(f)	 ((f)->vm->ram)
+#define CODE_IP 0x100u
+#define CS_BASE 0x10000u
+#define DS_BASE 0x20000u
+#define ES_BASE 0x30000u
+#define SS_BASE 0x40000u
+#define RAM(f)  ((f)->vm->ram)
 
 struct fixture {
 	struct testvm *vm;
 	struct vcpu *cpu;
 };
 
-#define WANT(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			test_fail(t, __FILE__, __LINE__, "%s", #cond);                             \
-			testvm_free(f->vm);                                                        \
-			return;                                                                    \
-		}                                                                                  \
+#define WANT(cond)                                                     \
+	do {                                                           \
+		if (!(cond)) {                                         \
+			test_fail(t, __FILE__, __LINE__, "%s", #cond); \
+			testvm_free(f->vm);                            \
+			return;                                        \
+		}                                                      \
 	} while (0)
-#define WANT_EQ(a, b)                                                                              \
-	do {                                                                                       \
-		unsigned long long a_ = (a), b_ = (b);                                             \
-		if (a_ != b_) {                                                                    \
-			test_fail(t, __FILE__, __LINE__, "%s = 0x%llx, want 0x%llx", #a, a_, b_);  \
-			testvm_free(f->vm);                                                        \
-			return;                                                                    \
-		}                                                                                  \
+#define WANT_EQ(a, b)                                                                             \
+	do {                                                                                      \
+		unsigned long long a_ = (a), b_ = (b);                                            \
+		if (a_ != b_) {                                                                   \
+			test_fail(t, __FILE__, __LINE__, "%s = 0x%llx, want 0x%llx", #a, a_, b_); \
+			testvm_free(f->vm);                                                       \
+			return;                                                                   \
+		}                                                                                 \
 	} while (0)
 
-/* --- machines ----------------------------------------------------------------------------------- */
+/* --- machines -----------------------------------------------------------------------------------
+ */
 static void set_segment(struct vcpu *cpu, unsigned i, uint64_t base, uint32_t limit, bool db)
 {
 	cpu->seg[i] = (struct segment){
-		.base = base, .limit = limit, .sel = (uint16_t)(base >> 4), .s = 1, .present = 1,
-		.type = i == SEG_CS ? 11 : 3, .db = db, .g = limit > 0xfffff,
+		.base = base,
+		.limit = limit,
+		.sel = (uint16_t)(base >> 4),
+		.s = 1,
+		.present = 1,
+		.type = i == SEG_CS ? 11 : 3,
+		.db = db,
+		.g = limit > 0xfffff,
 	};
 }
 
@@ -82,7 +89,8 @@ static struct fixture *long64(struct fixture *f)
 	return f;
 }
 
-/* Run the one instruction of these bytes at CS:CODE_IP; a repeated one until it is done or faults. */
+/* Run the one instruction of these bytes at CS:CODE_IP; a repeated one until it is done or faults.
+ */
 static enum exec_result run_bytes(struct fixture *f, const uint8_t *code, size_t len)
 {
 	uint64_t base = f->cpu->segbase[SEG_CS];
@@ -99,18 +107,19 @@ static enum exec_result run_bytes(struct fixture *f, const uint8_t *code, size_t
 	}
 	return r;
 }
-#define RUN(...)                                                                                   \
+#define RUN(...) \
 	run_bytes(f, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
 #define WANT_DONE(...) WANT_EQ(RUN(__VA_ARGS__), EXEC_END)
-#define WANT_FAULT(vec, ...)                                                                       \
-	do {                                                                                       \
-		WANT_EQ(RUN(__VA_ARGS__), EXEC_FAULT);                                             \
-		WANT_EQ(f->cpu->fault.vector, vec);                                                \
-		WANT_EQ(f->cpu->rip, CODE_IP);                                                     \
+#define WANT_FAULT(vec, ...)                           \
+	do {                                           \
+		WANT_EQ(RUN(__VA_ARGS__), EXEC_FAULT); \
+		WANT_EQ(f->cpu->fault.vector, vec);    \
+		WANT_EQ(f->cpu->rip, CODE_IP);         \
 	} while (0)
 #define G(r) f->cpu->gpr[r]
 
-/* --- addresses ----------------------------------------------------------------------------------- */
+/* --- addresses -----------------------------------------------------------------------------------
+ */
 static void test_addr16(struct test *t)
 {
 	struct fixture fx, *f = real16(&fx);
@@ -118,7 +127,7 @@ static void test_addr16(struct test *t)
 	G(RBX) = 0xfff0;
 	G(RSI) = 0x20;
 	store_le16(RAM(f) + DS_BASE + 0x14, 0x1234); /* fff0 + 20 + 4 wraps */
-	WANT_DONE(0x8b, 0x40, 0x04);		     /* mov ax, [bx+si+4] */
+	WANT_DONE(0x8b, 0x40, 0x04);                 /* mov ax, [bx+si+4] */
 	WANT_EQ(G(RAX), 0x1234);
 	G(RBP) = 0x100;
 	store_le16(RAM(f) + SS_BASE + 0x110, 0x5678);
@@ -163,7 +172,8 @@ static void test_bit_strings(struct test *t)
 	testvm_free(f->vm);
 }
 
-/* --- stack ------------------------------------------------------------------------------------------ */
+/* --- stack
+ * ------------------------------------------------------------------------------------------ */
 static void test_stack16(struct test *t)
 {
 	struct fixture fx, *f = real16(&fx);
@@ -231,8 +241,8 @@ static void test_pop_mem(struct test *t)
 	WANT_EQ(G(RSP), 0x8000);
 	WANT_FAULT(EX_GP, 0xff, 0x30); /* push [rax] */
 	G(RSP) = 0x8000000000000000;
-	WANT_FAULT(EX_SS, 0x50);	     /* push rax */
-	WANT_FAULT(EX_SS, 0x58);	     /* pop rax */
+	WANT_FAULT(EX_SS, 0x50);             /* push rax */
+	WANT_FAULT(EX_SS, 0x58);             /* pop rax */
 	WANT_FAULT(EX_SS, 0x8b, 0x04, 0x24); /* mov eax, [rsp] */
 	G(RSP) = 0x8000;
 	WANT_DONE(0x5c); /* pop rsp */
@@ -267,7 +277,8 @@ static void test_enter(struct test *t)
 	testvm_free(f->vm);
 }
 
-/* --- branches ------------------------------------------------------------------------------------------ */
+/* --- branches
+ * ------------------------------------------------------------------------------------------ */
 static void test_branches(struct test *t)
 {
 	struct fixture fx, *f = prot32(&fx, 0xfff);
@@ -275,7 +286,7 @@ static void test_branches(struct test *t)
 	WANT_FAULT(EX_GP, 0xe9, 0x00, 0x10, 0x00, 0x00); /* jmp beyond the limit */
 	f->cpu->cc = CC_ZF;
 	WANT_FAULT(EX_GP, 0x0f, 0x84, 0x00, 0x10, 0x00, 0x00); /* jz, taken */
-	WANT_DONE(0x0f, 0x85, 0x00, 0x10, 0x00, 0x00);	       /* jnz, not taken */
+	WANT_DONE(0x0f, 0x85, 0x00, 0x10, 0x00, 0x00);         /* jnz, not taken */
 	WANT_EQ(f->cpu->rip, CODE_IP + 6);
 	WANT_DONE(0x66, 0xe9, 0x00, 0xff); /* jmp 16: 104 - 100 */
 	WANT_EQ(f->cpu->rip, 4);
@@ -334,7 +345,8 @@ static void test_branch64(struct test *t)
 	testvm_free(f->vm);
 }
 
-/* --- arithmetic that exists in 32-bit mode only ----------------------------------------------------------- */
+/* --- arithmetic that exists in 32-bit mode only
+ * ----------------------------------------------------------- */
 static void test_decimal(struct test *t)
 {
 	static const struct {
@@ -358,8 +370,8 @@ static void test_decimal(struct test *t)
 	struct fixture fx, *f = flat32(&fx);
 
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		uint32_t mask = rows[i].op < 0x30 ? CC_CF | CC_AF | CC_SF | CC_ZF | CC_PF
-						  : CC_CF | CC_AF;
+		uint32_t mask =
+			rows[i].op < 0x30 ? CC_CF | CC_AF | CC_SF | CC_ZF | CC_PF : CC_CF | CC_AF;
 
 		G(RAX) = rows[i].al;
 		f->cpu->cc = rows[i].cc;
@@ -426,14 +438,15 @@ static void test_divide(struct test *t)
 	testvm_free(f->vm);
 }
 
-/* --- atomics -------------------------------------------------------------------------------------------- */
+/* --- atomics
+ * -------------------------------------------------------------------------------------------- */
 static void test_atomics(struct test *t)
 {
 	struct fixture fx, *f = long64(&fx);
 
 	G(RBX) = 0x5008;
 	WANT_FAULT(EX_GP, 0x48, 0x0f, 0xc7, 0x0b); /* cmpxchg16b: not aligned */
-	G(RBX) = 0x5ffd;			   /* over a page's end, by the slow path */
+	G(RBX) = 0x5ffd;                           /* over a page's end, by the slow path */
 	store_le64(RAM(f) + 0x5ffd, 0x1111111122222222);
 	G(RAX) = 5;
 	WANT_DONE(0xf0, 0x48, 0x01, 0x03); /* lock add [rbx], rax */
@@ -462,7 +475,9 @@ static void test_atomics(struct test *t)
 	testvm_free(f->vm);
 }
 
-/* --- strings ------------------------------------------------------------------------------------------------ */
+/* --- strings
+ * ------------------------------------------------------------------------------------------------
+ */
 static void fill(uint8_t *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {

@@ -66,7 +66,11 @@ enum insn_flag {
  */
 struct insn {
 	exec_fn *fn;	/* bound handler */
-	uint64_t imm;	/* immediate, sign-extended; relative branch: absolute target; far: offset */
+	/*
+	 * Immediate: zero-extended where the row says Ib or Iw, sign-extended for Ibs, Iz, Iv;
+	 * relative branch: absolute target, cut to the operand size; far: offset.
+	 */
+	uint64_t imm;
 	int64_t disp;	/* displacement; RIP-relative: the absolute address; moffs: the offset */
 	uint32_t flags; /* enum insn_flag */
 	uint16_t op;	/* enum op, ops.h */
@@ -81,7 +85,7 @@ struct insn {
 	uint8_t index;	/* GPR index or GPR_ZERO; VSIB: vector register */
 	uint8_t scale;	/* shift 0..3 */
 	uint8_t reg;	/* ModRM.reg or the opcode's register */
-	uint8_t rm;	/* ModRM.rm where it is a register */
+	uint8_t rm;	/* ModRM.rm where it is a register; the opcode's register; 0 for AL..rAX */
 	uint8_t vvvv;	/* VEX second source */
 	uint8_t map;	/* opcode map: 0 one-byte, 1 0F, 2 0F38, 3 0F3A */
 	uint8_t opcode; /* last opcode byte */

@@ -12,6 +12,7 @@
 
 enum op_group { OPG_NONE, OPG_INT, OPG_SYS, OPG_X87, OPG_SIMD };
 
+/* clang-format off */
 /* exec_int*.c. The conditional ones stand in the order of the condition codes: OP_JO + cc. */
 #define OPS_INT(X) \
 	X(ADD, "add", INT) X(OR, "or", INT) X(ADC, "adc", INT) X(SBB, "sbb", INT) \
@@ -374,6 +375,7 @@ enum op_group { OPG_NONE, OPG_INT, OPG_SYS, OPG_X87, OPG_SIMD };
 	X(VFMADDSUB231PS, "vfmaddsub231ps", SIMD) X(VFMADDSUB231PD, "vfmaddsub231pd", SIMD) \
 	X(VFMSUBADD231PS, "vfmsubadd231ps", SIMD) X(VFMSUBADD231PD, "vfmsubadd231pd", SIMD)
 
+/* clang-format on */
 #define OPS_ALL(X) OPS_INT(X) OPS_SYS(X) OPS_X87(X) OPS_MMX(X) OPS_SSE(X) OPS_VEX(X) OPS_AVX(X)
 
 enum op {
@@ -381,7 +383,7 @@ enum op {
 #define OP_ENUM(name, mnemonic, group) OP_##name,
 	OPS_ALL(OP_ENUM)
 #undef OP_ENUM
-	OP_COUNT
+		OP_COUNT
 };
 
 /* "mov", "vaddps", …; "(bad)" for OP_NONE. */
