@@ -25,6 +25,12 @@ static uint64_t undefined_flags(const struct insn *in)
 	switch (in->op) {
 	case OP_DIV: case OP_IDIV:
 		return FL_ARITH;
+	case OP_DAA: case OP_DAS:
+		return FL_OF;
+	case OP_AAA: case OP_AAS:
+		return FL_OF | FL_SF | FL_ZF | FL_PF;
+	case OP_AAM: case OP_AAD:
+		return FL_OF | FL_AF | FL_CF;
 	case OP_MUL: case OP_IMUL1: case OP_IMUL2: case OP_IMUL3:
 		return FL_SF | FL_ZF | FL_AF | FL_PF;
 	case OP_SHLD: case OP_SHRD: /* count above the size: everything */
@@ -155,6 +161,9 @@ static void canonicalize(const struct dt_case *c, const struct insn *in, struct 
 	uint64_t undefined = undefined_flags(in) | ~(uint64_t)(FL_ARITH | FL_DF);
 
 	forget_pointers(r->state.xsave);
+	for (unsigned i = 0; i < 16 && c->m32; i++) {
+		r->state.gpr[i] = i < 8 ? (uint32_t)r->state.gpr[i] : 0;
+	}
 	if (r->vector != DT_VECTOR_NONE) {
 		undefined |= FL_ARITH & undefined_flags(in);
 	}
@@ -237,8 +246,8 @@ static void show_difference(const struct dt_case *c, const struct insn *in,
 {
 	char text[96];
 
-	insn_disassemble(c->code, c->len, c->in.rip, MODE_64, text, sizeof(text));
-	printf("# differs: %s (row %u)\n", text, c->row);
+	insn_disassemble(c->code, c->len, c->in.rip, c->m32 ? MODE_32 : MODE_64, text, sizeof(text));
+	printf("# differs%s: %s (row %u)\n", c->m32 ? " (32-bit)" : "", text, c->row);
 	show_case(c);
 	show_inputs(c, in);
 	if (n->vector != s->vector || n->error != s->error || n->cr2 != s->cr2) {
@@ -294,6 +303,8 @@ static bool tolerated(const struct dt_case *c, const struct insn *in, const stru
 		return true;
 	}
 	switch (in->op) {
+	case OP_POPA: /* registers popped before the fault */
+		return n->vector == EX_PF && s->vector == EX_PF;
 	case OP_MASKMOVQ: case OP_MASKMOVDQU: case OP_VMASKMOVDQU: /* faults of bytes masked out */
 		return (n->vector == EX_PF || n->vector == EX_GP) &&
 		       (s->vector == EX_PF || s->vector == EX_GP || s->vector == DT_VECTOR_NONE);
@@ -359,6 +370,19 @@ static bool one_round(struct run *r)
 	return flush(r);
 }
 
+/* One NOP in 32-bit mode: kernels may be built without it. */
+static bool probe_32bit(struct dt_case *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->m32 = true;
+	c->code[0] = 0x90;
+	c->len = 1;
+	c->in.rip = DT_CODE + DT_CODE_OFFSET;
+	c->in.rflags = 0x202;
+	store_le32(c->in.xsave + FXS_MXCSR, MXCSR_INIT);
+	return dt_run_native(c, 1) && c->native.vector == DT_VECTOR_NONE;
+}
+
 static void count_coverage(struct run *r)
 {
 	for (unsigned row = 0; row < rows_count(); row++) {
@@ -388,6 +412,7 @@ void dt_run(const struct dt_options *opt, struct dt_report *ret)
 	r.covered = calloc(n, sizeof(*r.covered));
 	r.failed = calloc(n, sizeof(*r.failed));
 	if (r.soft && r.cases && r.covered && r.failed) {
+		dt_allow_32bit(probe_32bit(r.cases));
 		do {
 			ret->supported = one_round(&r);
 		} while (ret->supported && time(NULL) < end);

@@ -30,6 +30,8 @@ struct dt_state {
 	uint64_t gpr[16];
 	uint64_t rip, rflags;
 	uint64_t gs_base;
+	uint32_t far_rip; /* with far_cs: where dt_enter goes */
+	uint16_t far_cs;
 };
 
 enum { DT_VECTOR_NONE = 0xff, DT_VECTOR_BROKEN = 0xfe };
@@ -48,6 +50,7 @@ struct dt_case {
 	uint8_t code[16];
 	unsigned len;
 	unsigned row;	    /* what it was made from */
+	bool m32;	    /* run in 32-bit (compatibility) mode, with 32-bit registers */
 	struct dt_state in;
 	uint64_t patch_at;  /* these bytes go to memory before */
 	unsigned patch_len;
@@ -64,10 +67,12 @@ unsigned dt_below(struct dt_rng *r, unsigned n);
 bool dt_chance(struct dt_rng *r, unsigned percent);
 
 /* --- difftest_gen.c ---------------------------------------------------------------------- */
-/* Why a row is not tested; NULL: it is. */
+/* Why a row is not tested; NULL: it is. Rows that 64-bit mode lacks are, in 32-bit mode. */
 const char *dt_row_excluded(const struct row_ref *ref);
 /* A random case of this row: code, registers, memory. */
 void dt_make_case(struct dt_rng *rng, unsigned row, struct dt_case *ret);
+/* Can this machine's kernel run 32-bit code? (It can until said otherwise.) */
+void dt_allow_32bit(bool allowed);
 /* What the window holds before each case (patches apart), both parts. */
 void dt_window_fill(uint8_t *window, uint8_t *window_ro);
 

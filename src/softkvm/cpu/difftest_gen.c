@@ -39,6 +39,13 @@ void dt_window_fill(uint8_t *window, uint8_t *window_ro)
 	}
 }
 
+static bool allow_32bit = true;
+
+void dt_allow_32bit(bool allowed)
+{
+	allow_32bit = allowed;
+}
+
 /* --- which rows ------------------------------------------------------------------------------ */
 
 struct host_bit {
@@ -91,8 +98,8 @@ const char *dt_row_excluded(const struct row_ref *ref)
 	if (group == OPG_SYS) {
 		return "system instruction: guest tests";
 	}
-	if (ref->row->flags & ROW_NO64) {
-		return "not in 64-bit mode";
+	if ((ref->row->flags & ROW_NO64) && !allow_32bit) {
+		return "this kernel runs no 32-bit code";
 	}
 	if (ref->row->flags & ROW_PRIV) {
 		return "privileged";
@@ -299,8 +306,9 @@ struct enc {
 	struct row_ref ref;
 	uint64_t place;	  /* where the memory operand shall be */
 	unsigned mem_size;
-	uint8_t rex;	  /* low four bits; used: rex_used */
-	bool rex_used, asz, mem, gs;
+	uint8_t rex;	  /* low four bits */
+	bool asz, mem, gs;
+	unsigned regs;	  /* 16, in 32-bit mode 8 */
 	uint8_t modrm, sib;
 	bool has_sib;
 	unsigned disp_size;
@@ -364,7 +372,7 @@ static int32_t random_disp(struct enc *e)
 
 static void modrm_vsib(struct enc *e)
 {
-	unsigned base = dt_below(e->r, 16), index = dt_below(e->r, 16), scale = dt_below(e->r, 4);
+	unsigned base = dt_below(e->r, e->regs), index = dt_below(e->r, e->regs), scale = dt_below(e->r, 4);
 	uint8_t *x = e->c->in.xsave;
 
 	e->modrm |= 4;
@@ -398,7 +406,7 @@ static void modrm_vsib(struct enc *e)
 
 static void modrm_memory(struct enc *e)
 {
-	unsigned base = dt_below(e->r, 16), index = dt_below(e->r, 16), scale = dt_below(e->r, 4);
+	unsigned base = dt_below(e->r, e->regs), index = dt_below(e->r, e->regs), scale = dt_below(e->r, 4);
 
 	e->mem = true;
 	if (has_kind(e, OK_VSIB)) {
@@ -408,6 +416,7 @@ static void modrm_memory(struct enc *e)
 	if (dt_chance(e->r, 10)) { /* RIP-relative: the displacement is set when the length is known */
 		e->modrm |= 5;
 		e->disp_size = 4;
+		e->disp = (int32_t)e->place; /* in 32-bit mode that is all */
 		return;
 	}
 	e->disp = random_disp(e);
@@ -453,7 +462,7 @@ static void modrm_memory(struct enc *e)
 static void choose_modrm(struct enc *e)
 {
 	const struct row *row = e->ref.row;
-	unsigned reg = dt_below(e->r, 16);
+	unsigned reg = dt_below(e->r, e->regs);
 
 	if (e->ref.modrm >= 0) {
 		e->modrm = (uint8_t)e->ref.modrm;
@@ -468,7 +477,7 @@ static void choose_modrm(struct enc *e)
 	if (row_mem_only(row) || (row_mem_possible(row) && !row_reg_only(row) && dt_chance(e->r, 60))) {
 		modrm_memory(e);
 	} else {
-		unsigned rm = dt_below(e->r, 16);
+		unsigned rm = dt_below(e->r, e->regs);
 
 		e->modrm |= (uint8_t)(0xc0 | (rm & 7));
 		set_reg(e, rm, 0);
@@ -481,7 +490,7 @@ static void choose_width(struct enc *e)
 
 	if (f & (ROW_W1 | ROW_WY1)) {
 		e->rex |= 8;
-	} else if (!(f & (ROW_W0 | ROW_WY0)) && dt_chance(e->r, 35)) {
+	} else if (!(f & (ROW_W0 | ROW_WY0)) && !e->c->m32 && dt_chance(e->r, 35)) {
 		e->rex |= 8;
 	}
 	if (f & ROW_NOREXB) {
@@ -498,7 +507,7 @@ static void put_vex(struct enc *e)
 			      : 0;
 	bool uses = has_kind(e, OK_H) || has_kind(e, OK_B);
 
-	e->vvvv = uses ? (uint8_t)dt_below(e->r, 16) : 0;
+	e->vvvv = uses ? (uint8_t)dt_below(e->r, e->regs) : 0;
 	put(e->c, 0xc4);
 	put(e->c, (uint8_t)((~e->rex & 7) << 5 | e->ref.map));
 	put(e->c, (uint8_t)((e->rex & 8) << 4 | (~e->vvvv & 15) << 3 | l << 2 | pp));
@@ -520,7 +529,7 @@ static void put_legacy(struct enc *e)
 	if ((f & ROW_LOCK) && dt_chance(e->r, e->mem ? 25 : 2)) {
 		put(e->c, 0xf0);
 	}
-	if (e->rex || dt_chance(e->r, 20)) {
+	if (!e->c->m32 && (e->rex || dt_chance(e->r, 20))) {
 		put(e->c, 0x40 | e->rex);
 	}
 	if (e->ref.map > 0) {
@@ -534,7 +543,7 @@ static void put_legacy(struct enc *e)
 /* Bytes of immediates and such behind ModRM, by what the decoder will take from the letters. */
 static unsigned immediate_size(const struct enc *e, unsigned i)
 {
-	struct insn in = { .osz = 4, .asz = e->asz ? 4 : 8 };
+	struct insn in = { .osz = 4, .asz = e->asz || e->c->m32 ? 4 : 8 };
 	const struct opnd_info *o = &opnd_infos[e->ref.row->opnd[i]];
 
 	for (unsigned k = 0; k < e->c->len; k++) {
@@ -547,7 +556,7 @@ static unsigned immediate_size(const struct enc *e, unsigned i)
 	}
 	switch (o->kind) {
 	case OK_IMM: case OK_IMMS: case OK_REL:
-		return opnd_size_bytes(o->mem_size, &in, MODE_64);
+		return opnd_size_bytes(o->mem_size, &in, e->c->m32 ? MODE_32 : MODE_64);
 	case OK_L: return 1;
 	case OK_OFF: return in.asz;
 	default: return 0;
@@ -724,6 +733,15 @@ static void random_state(struct dt_rng *r, struct dt_state *in)
 	random_fpu(r, in->xsave);
 }
 
+/* 32-bit mode where a row needs it, and now and then where it is the same. */
+static bool choose_mode(struct dt_rng *rng, uint64_t row_flags)
+{
+	if (!allow_32bit || (row_flags & (ROW_ONLY64 | ROW_WY1))) {
+		return false;
+	}
+	return (row_flags & ROW_NO64) || dt_chance(rng, 20);
+}
+
 void dt_make_case(struct dt_rng *rng, unsigned row, struct dt_case *ret)
 {
 	struct enc e = { .r = rng, .c = ret, .ref = row_get(row) };
@@ -731,11 +749,18 @@ void dt_make_case(struct dt_rng *rng, unsigned row, struct dt_case *ret)
 
 	memset(ret, 0, offsetof(struct dt_case, native));
 	ret->row = row;
+	ret->m32 = choose_mode(rng, e.ref.row->flags);
+	e.regs = ret->m32 ? 8 : 16;
 	random_state(rng, &ret->in);
 	e.mem_size = memory_size(&e);
 	e.place = random_place(rng, e.mem_size ? e.mem_size : 64);
-	e.asz = dt_chance(rng, 10) && e.place < 0x7fffffff;
-	e.gs = dt_chance(rng, 10);
+	if (ret->m32) {
+		/* not across the end: flat blocks leave that limit out */
+		e.place = (uint32_t)e.place < 0xfffff000 ? (uint32_t)e.place : 0x30000000;
+	} else {
+		e.asz = dt_chance(rng, 10) && e.place < 0x7fffffff;
+		e.gs = dt_chance(rng, 10);
+	}
 	implicit_registers(&e);
 	image = e.ref.row->op == OP_XRSTOR || e.ref.row->op == OP_FXRSTOR ||
 		e.ref.row->op == OP_XSAVE || e.ref.row->op == OP_FXSAVE;
@@ -747,7 +772,7 @@ void dt_make_case(struct dt_rng *rng, unsigned row, struct dt_case *ret)
 	if (row_has_modrm(&e.ref)) {
 		choose_modrm(&e);
 	} else if (has_kind(&e, OK_Z)) {
-		set_reg(&e, dt_below(rng, 16), 0);
+		set_reg(&e, dt_below(rng, e.regs), 0);
 	}
 	choose_width(&e);
 	after_modrm(&e);
@@ -769,7 +794,7 @@ void dt_make_case(struct dt_rng *rng, unsigned row, struct dt_case *ret)
 	if (e.has_sib) {
 		put(ret, e.sib);
 	}
-	if (e.mem && (e.modrm & 0xc7) == 5) {
+	if (e.mem && (e.modrm & 0xc7) == 5 && !ret->m32) {
 		unsigned imm = 0;
 
 		for (unsigned i = 0; i < 4; i++) {
@@ -780,4 +805,7 @@ void dt_make_case(struct dt_rng *rng, unsigned row, struct dt_case *ret)
 	}
 	put_num(ret, (uint64_t)(int64_t)e.disp, e.disp_size);
 	put_immediates(&e);
+	for (unsigned i = 0; i < 16 && ret->m32; i++) {
+		ret->in.gpr[i] = (uint32_t)ret->in.gpr[i];
+	}
 }

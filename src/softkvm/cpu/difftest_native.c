@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <ucontext.h>
 
+/* Linux's user segments. */
+enum { CS_64 = 0x33, CS_32 = 0x23, DS_ANY = 0x2b };
 /* Of the signal frame's XSAVE area (asm/sigcontext.h). */
 enum { FRAME_MAGIC1 = 464, FRAME_XFEATURES = 472 };
 
@@ -28,7 +30,7 @@ void dt_leave(void);
 extern uint64_t dt_saved_rsp;
 
 _Static_assert(DT_STATE == 0x50010000 && XS_SIZE == 832 && offsetof(struct dt_state, gpr) == 832 &&
-		       offsetof(struct dt_state, rip) == 832 + 128,
+		       offsetof(struct dt_state, far_rip) == 832 + 152,
 	       "the code below has them as numbers");
 
 __asm__(".data\n"
@@ -56,7 +58,7 @@ __asm__(".data\n"
 	"	mov 832+96(%rbx), %r12\n	mov 832+104(%rbx), %r13\n"
 	"	mov 832+112(%rbx), %r14\n	mov 832+120(%rbx), %r15\n"
 	"	mov 832+24(%rbx), %rbx\n"
-	"	jmp *0x50010000+832+128\n"
+	"	ljmp *0x50010000+832+152\n"
 	".globl dt_leave\n"
 	".type dt_leave, @function\n"
 	"dt_leave:\n"
@@ -124,6 +126,7 @@ static void on_signal(int sig, siginfo_t *si, void *ctx)
 	}
 	g[REG_RIP] = (greg_t)(uintptr_t)dt_leave;
 	g[REG_EFL] = 0x202;
+	g[REG_CSGSFS] = (greg_t)(((uint64_t)g[REG_CSGSFS] & ~0xffffull) | CS_64);
 }
 
 static bool map_at(uint64_t addr, size_t len, int prot)
@@ -157,6 +160,8 @@ static bool child_setup(void)
 	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
 
+	/* 32-bit code needs them; 64-bit code does not care */
+	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" : : "r"(DS_ANY));
 	sigfillset(&sa.sa_mask);
 	sigaltstack(&ss, NULL);
 	for (unsigned i = 0; i < ARRAY_SIZE(signals); i++) {
@@ -186,6 +191,8 @@ static void run_case(struct dt_case *c, const uint8_t *window, const uint8_t *wi
 	memset(code_rw, 0xcc, DT_PAGE);
 	memcpy(code_rw + (c->in.rip - DT_CODE), c->code, c->len);
 	*st = c->in;
+	st->far_rip = (uint32_t)c->in.rip;
+	st->far_cs = c->m32 ? CS_32 : CS_64;
 	syscall(SYS_arch_prctl, ARCH_SET_GS, c->in.gs_base);
 	now = &c->native;
 	now->vector = DT_VECTOR_BROKEN;

@@ -18,6 +18,7 @@ struct dt_soft {
 	struct vcpu cpu;
 	struct tlb_entry tlb[TLB_ENTRIES];
 	struct insn insn[2];
+	uint32_t key; /* of 64-bit mode; cpu.key may have been changed by a test */
 	uint8_t window[DT_WINDOW_BYTES] __attribute__((aligned(4096)));
 	uint8_t window_ro[DT_PAGE] __attribute__((aligned(4096)));
 	uint8_t code[DT_PAGE] __attribute__((aligned(4096)));
@@ -197,7 +198,7 @@ struct dt_soft *dt_soft_new(void)
 	cpu->efer = EFER_LME | EFER_LMA | EFER_SCE;
 	cpu->xcr0 = fpu_xcr0_supported();
 	cpu->cpl = 3;
-	cpu->key = MODE_64 | KEY_PE | KEY_USER | KEY_SS32;
+	s->key = cpu->key = MODE_64 | KEY_PE | KEY_USER | KEY_SS32;
 	cpu->rflags = FL_FIXED | FL_IF;
 	dt_window_fill(s->fill, s->fill_ro);
 	return s;
@@ -289,6 +290,9 @@ void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *r
 	int len;
 
 	load_state(s, c);
+	if (c->m32) {
+		cpu->key = (s->key & ~(uint32_t)KEY_MODE) | MODE_32 | MODE_FLAT;
+	}
 	memset(ret, 0, sizeof(*ret));
 	len = insn_decode(s->code + (c->in.rip - DT_CODE), 15, c->in.rip,
 			  cpu->key & KEY_MODE, &s->insn[0]);
@@ -299,6 +303,9 @@ void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *r
 	} else {
 		*ret_in = s->insn[0];
 		r = run_insn(cpu, s->insn);
+	}
+	if (c->m32) {
+		cpu->key = s->key;
 	}
 	ret->vector = DT_VECTOR_NONE;
 	if (r == EXEC_FAULT) {
