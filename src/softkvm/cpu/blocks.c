@@ -32,6 +32,9 @@
  * Running on: the handler that ends a block, and branches, call block_chain(), which looks at
  * requests and goes into the next block by a tail call. In builds without tail calls the run
  * loop does it.
+ *
+ * A handler that the compiler could not give a tail call leaves a frame behind; a guest may loop
+ * over such instructions, so block_chain() returns when the stack has grown by STACK_BYTES_MAX.
  */
 #include "softkvm/cpu/blocks.h"
 
@@ -42,6 +45,7 @@
 #include "base/assert.h"
 #include "softkvm/cpu/bind.h"
 #include "softkvm/cpu/decode.h"
+#include "softkvm/cpu/ops.h"
 #include "softkvm/cpu/run.h"
 #include "softkvm/mmu/mmu_int.h"
 
@@ -49,6 +53,7 @@
 #define FRONT_BITS   14
 #define CHAIN_BITS   15
 #define VARIANTS_MAX 4
+#define STACK_BYTES_MAX KIB(32) /* that handlers may leave on the host's stack */
 #define BLOCK_SIZE(n) (sizeof(struct block) + ((n) + 1) * sizeof(struct insn))
 
 struct blocks {
@@ -272,6 +277,29 @@ static void insn_finish(struct insn *in, unsigned off)
 }
 
 /*
+ * Serializing instructions (SDM 3A 8.3): what follows is fetched anew, so it is another block.
+ * Those that change what blocks depend on say so by INSN_ENDS.
+ */
+static bool serializes(const struct insn *in)
+{
+	switch (in->op) {
+	case OP_CPUID:
+	case OP_INVD:
+	case OP_INVLPG:
+	case OP_INVPCID:
+	case OP_LGDT:
+	case OP_LIDT:
+	case OP_LLDT:
+	case OP_LTR:
+	case OP_WBINVD:
+	case OP_WRMSR:
+		return true;
+	default:
+		return (in->flags & INSN_ENDS) != 0;
+	}
+}
+
+/*
  * Decode up to `max` instructions from the window. Returns how many bytes they have, or what is
  * wrong with the first.
  */
@@ -295,7 +323,7 @@ static int decode_run(const struct vcpu *cpu, const struct code_window *w, struc
 		}
 		insn_finish(&in[n], off);
 		off += (unsigned)len;
-		if (in[n++].flags & INSN_ENDS || off >= w->buf_len) {
+		if (serializes(&in[n++]) || off >= w->buf_len) {
 			break;
 		}
 	}
@@ -511,8 +539,24 @@ enum exec_result block_run(struct vcpu *cpu)
 }
 #endif
 
+static inline uintptr_t stack_pointer(void)
+{
+	uintptr_t sp;
+
+	__asm__("mov %%rsp, %0" : "=r"(sp));
+	return sp;
+}
+
+void block_stack_base(struct vcpu *cpu)
+{
+	cpu->stack_floor = stack_pointer() - STACK_BYTES_MAX;
+}
+
 enum exec_result block_chain(struct vcpu *cpu)
 {
+	if (unlikely(stack_pointer() < cpu->stack_floor)) {
+		return EXEC_END;
+	}
 	if (unlikely(atomic_load_explicit(&cpu->req, memory_order_relaxed) |
 		     __atomic_load_n(&cpu->run->immediate_exit, __ATOMIC_RELAXED))) {
 		return EXEC_END;

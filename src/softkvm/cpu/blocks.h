@@ -24,6 +24,8 @@ struct block {
 };
 #define BLOCK_DEAD UINT32_MAX
 
+/* The calling function is the run loop: from here on the host stack may grow a little. */
+void block_stack_base(struct vcpu *cpu);
 /* Run from cpu->rip on until something needs the run loop. */
 enum exec_result block_run(struct vcpu *cpu);
 /*

@@ -407,6 +407,7 @@ int vcpu_run(struct vcpu *cpu)
 	steal_time_enter(cpu);
 	exec_sys_complete(cpu);
 	io_resume(cpu);
+	block_stack_base(cpu);
 	do {
 		t = turn(cpu);
 	} while (t == TURN_GO || t == TURN_AGAIN);

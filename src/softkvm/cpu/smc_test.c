@@ -122,6 +122,17 @@ static void test_mixed_page(struct test *t)
 	testvm_free(v);
 }
 
+/* Handlers that are no tail calls must not use up the host's stack. */
+GUEST(host_stack, "mov $300000, %ebp\n 1: xor %eax, %eax\n cpuid\n pushfq\n popfq\n"
+		  "mov %es, %ecx\n lar %ecx, %ecx\n sgdt 0x300000\n dec %ebp\n jnz 1b\n hlt");
+static void test_host_stack(struct test *t)
+{
+	struct testvm *v = guest64_new(1, host_stack);
+
+	WANT(halts(v) && v->cpu[0]->gpr[RBP] == 0);
+	testvm_free(v);
+}
+
 /* --- others write ------------------------------------------------------------------------- */
 
 GUEST(poll, "1: call 2f\n cmp $0x55, %al\n jne 1b\n hlt\n .balign 64\n 2: mov $0, %al\n ret");
@@ -193,6 +204,7 @@ static const struct test_case cases[] = {
 	{ "generated_code", test_generated_code },
 	{ "remap", test_remap },
 	{ "mixed_page", test_mixed_page },
+	{ "host_stack", test_host_stack },
 	{ "dma", test_dma },
 	{ "cross_modifying", test_cross_modifying },
 	{ 0 },

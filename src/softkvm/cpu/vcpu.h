@@ -192,6 +192,7 @@ struct vcpu {
 	_Atomic bool in_guest; /* inside the block loop: touches TLB and blocks */
 	_Atomic bool sleeping; /* halted in a futex wait on `req` */
 	struct fault fault;
+	uintptr_t stack_floor; /* host stack: below it, block_chain() returns to the run loop */
 	uint64_t insn_count; /* retired, about; for statistics */
 
 	/* --- registers --------------------------------------------------------------- */
