@@ -299,10 +299,16 @@ static bool tolerated(const struct dt_case *c, const struct insn *in, const stru
 	if (n->vector == EX_GP && s->vector == EX_PF && s->cr2 >> 63) {
 		return true; /* kernel addresses, as some hypervisors answer */
 	}
+	if (c->m32 && s->vector == EX_PF && s->cr2 >= 0xfffff000 &&
+	    (n->vector == EX_GP || n->vector == EX_SS)) {
+		return true; /* across the 4 GiB limit, which flat blocks do not check */
+	}
 	if (s->vector == EX_PF && host_has_page(s->cr2)) {
 		return true;
 	}
 	switch (in->op) {
+	case OP_CALL: /* a bad target and a bad stack: which comes first is open */
+		return n->vector == EX_PF && s->vector == EX_GP;
 	case OP_POPA: /* registers popped before the fault */
 		return n->vector == EX_PF && s->vector == EX_PF;
 	case OP_MASKMOVQ: case OP_MASKMOVDQU: case OP_VMASKMOVDQU: /* faults of bytes masked out */
