@@ -87,7 +87,7 @@ uint64_t clock_host_tsc_now(void)
 
 uint64_t clock_kvm_ns(const struct vm *vm)
 {
-	return (uint64_t)(clock_ns(CLOCK_BOOTTIME) + vm->kvmclock_offset_ns);
+	return (uint64_t)clock_ns(CLOCK_BOOTTIME) + (uint64_t)vm->kvmclock_offset_ns;
 }
 
 int clock_get(struct vm *vm, struct kvm_clock_data *d)
@@ -117,7 +117,7 @@ int clock_set(struct vm *vm, const struct kvm_clock_data *d)
 
 		now += wall > d->realtime ? wall - d->realtime : 0;
 	}
-	vm->kvmclock_offset_ns = (int64_t)now - clock_ns(CLOCK_BOOTTIME);
+	vm->kvmclock_offset_ns = (int64_t)(now - (uint64_t)clock_ns(CLOCK_BOOTTIME));
 	for (uint32_t i = 0; i < atomic_load(&vm->vcpu_count); i++) {
 		vcpu_request(atomic_load(&vm->vcpus[i]), REQ_CLOCK);
 	}
