@@ -54,6 +54,16 @@ ALWAYS_INLINE bool jmp(struct vcpu *cpu, const struct insn *in, unsigned size, e
 	return set_target(cpu, target, size == 8);
 }
 
+/* The target is illegal; but a fault of the stack comes before that. */
+static bool call_refused(struct vcpu *cpu, unsigned size)
+{
+	uint64_t off = (cpu->gpr[RSP] - size) & stack_mask(cpu);
+	gva_t lin;
+
+	return stack_linear(cpu, off, size, ACC_WRITE, &lin) &&
+	       mmu_probe(cpu, lin, size, ACC_WRITE) && int_fault(cpu, EX_GP);
+}
+
 ALWAYS_INLINE bool call(struct vcpu *cpu, const struct insn *in, unsigned size, enum int_place src)
 {
 	uint64_t target;
@@ -61,7 +71,10 @@ ALWAYS_INLINE bool call(struct vcpu *cpu, const struct insn *in, unsigned size, 
 	if (!int_load(cpu, in, src, size, &target)) {
 		return operand_failed(cpu, in);
 	}
-	return set_target(cpu, target, size == 8) && stack_push(cpu, insn_next_rip(cpu, in), size);
+	if (unlikely(!set_target(cpu, target, size == 8))) {
+		return call_refused(cpu, size);
+	}
+	return stack_push(cpu, insn_next_rip(cpu, in), size);
 }
 
 ALWAYS_INLINE bool ret(struct vcpu *cpu, const struct insn *in, unsigned size)
@@ -123,9 +136,10 @@ ALWAYS_INLINE bool jcc(struct vcpu *cpu, const struct insn *in, unsigned cond, b
 #define JCC(c)                                            \
 	BRANCH_HANDLER(jcc_64_##c, jcc(cpu, in, c, true)) \
 	BRANCH_HANDLER(jcc_32_##c, jcc(cpu, in, c, false))
-JCC(0)
-JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7) JCC(8) JCC(9) JCC(10) JCC(11) JCC(12) JCC(13)
-	JCC(14) JCC(15)
+/* clang-format off */
+JCC(0) JCC(1) JCC(2) JCC(3) JCC(4) JCC(5) JCC(6) JCC(7)
+JCC(8) JCC(9) JCC(10) JCC(11) JCC(12) JCC(13) JCC(14) JCC(15)
+/* clang-format on */
 #define JCC_ROW(c)                     \
 	{                              \
 		jcc_32_##c, jcc_64_##c \

@@ -178,9 +178,10 @@ ALWAYS_INLINE bool setcc(struct vcpu *cpu, const struct insn *in, bool mem, unsi
 	HANDLER(cmov_8_m_##c, cmov(cpu, in, 8, AT_MEM, c)) \
 	HANDLER(setcc_e_##c, setcc(cpu, in, false, c))     \
 	HANDLER(setcc_m_##c, setcc(cpu, in, true, c))
-COND(0)
-COND(1) COND(2) COND(3) COND(4) COND(5) COND(6) COND(7) COND(8) COND(9) COND(10) COND(11) COND(12)
-	COND(13) COND(14) COND(15)
+/* clang-format off */
+COND(0) COND(1) COND(2) COND(3) COND(4) COND(5) COND(6) COND(7)
+COND(8) COND(9) COND(10) COND(11) COND(12) COND(13) COND(14) COND(15)
+/* clang-format on */
 
 #define FOR_CONDS(X)                                                                            \
 	X(0), X(1), X(2), X(3), X(4), X(5), X(6), X(7), X(8), X(9), X(10), X(11), X(12), X(13), \
