@@ -7,6 +7,7 @@
  *
  *   parked  --want RUN-->  run loop      vcpu_group_resume()
  *   run loop --want PAUSE--> parked      vcpu_group_pause(): sets `want`, then kicks
+ *   run loop --held-->     parked        vcpu_group_hold(), at the vCPU's next exit
  *   run loop --failure-->  parked for good
  *   any     --want QUIT--> ended         vcpu_group_done()
  *
@@ -17,10 +18,11 @@
  *     immediate_exit and then reads `want` (all sequentially consistent), so no
  *     kick is lost.
  *  3. No lock is held inside the run loop.
+ *  4. Who asks for a reset by a port write is held before that write's exit has
+ *     been served: behind it, the guest may only have a triple fault in store.
  */
 #include "vmm/vcpu.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -102,16 +104,31 @@ static void run_loop(struct vcpu *c)
 
 		if (r == -EINTR || r == -EAGAIN) {
 			__atomic_store_n(&c->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-			if (atomic_load(&g->want) != VCPU_WANT_RUN) {
+			if (atomic_load(&g->want) != VCPU_WANT_RUN || atomic_load(&g->held)) {
 				return;
 			}
 		} else if (r < 0 || !serve_exit(c)) {
+			if (atomic_load(&g->held)) {
+				return;
+			}
 			c->run_error = r < 0 ? r : 0;
 			c->failed = true;
 			g->events->failed(g->opaque, c);
 			return;
+		} else if (atomic_load(&g->held)) {
+			/* Finish the access, and come back at once. */
+			__atomic_store_n(&c->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		}
 	}
+}
+
+/* Shall the thread wait outside of its run loop? With `lock` held. */
+static bool is_parked(const struct vcpu *c)
+{
+	const struct vcpu_group *g = c->group;
+
+	return g->want == VCPU_WANT_PAUSE ||
+	       ((c->failed || g->held) && g->want != VCPU_WANT_QUIT);
 }
 
 static void *thread_main(void *opaque)
@@ -126,7 +143,7 @@ static void *thread_main(void *opaque)
 	c->thread_id = (int)syscall(SYS_gettid);
 	pthread_cond_broadcast(&g->changed);
 	for (;;) {
-		while (g->want == VCPU_WANT_PAUSE || (c->failed && g->want != VCPU_WANT_QUIT)) {
+		while (is_parked(c)) {
 			pthread_cond_wait(&g->changed, &g->lock);
 		}
 		if (g->want == VCPU_WANT_QUIT) {
@@ -266,6 +283,11 @@ void vcpu_group_resume(struct vcpu_group *g)
 	pthread_mutex_unlock(&g->lock);
 }
 
+void vcpu_group_hold(struct vcpu_group *g)
+{
+	atomic_store(&g->held, true);
+}
+
 bool vcpu_group_is_paused(struct vcpu_group *g)
 {
 	return atomic_load(&g->want) == VCPU_WANT_PAUSE;
@@ -281,5 +303,7 @@ int vcpu_group_reset(struct vcpu_group *g, const struct machine_start *start, bo
 			return r;
 		}
 	}
+	/* All are parked and look again with the next resume. */
+	atomic_store(&g->held, false);
 	return 0;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "dev/bus.h"
 #include "machine/machine.h"
@@ -51,6 +52,7 @@ struct vcpu_group {
 	pthread_cond_t changed;
 	_Atomic int want; /* enum vcpu_want; written with `lock` held */
 	unsigned running; /* threads inside their run loop; `lock` */
+	atomic_bool held; /* see vcpu_group_hold() */
 };
 
 /*
@@ -66,6 +68,12 @@ int vcpu_group_start(struct vcpu_group *g);
 void vcpu_group_pause(struct vcpu_group *g);
 void vcpu_group_resume(struct vcpu_group *g);
 bool vcpu_group_is_paused(struct vcpu_group *g);
+/*
+ * The guest asked for its end or its reset: no vCPU that notices (its own next
+ * exit, at the latest) goes back into the guest, nor fails, until
+ * vcpu_group_reset() or vcpu_group_done(). From any thread; does not wait.
+ */
+void vcpu_group_hold(struct vcpu_group *g);
 /*
  * Set all to power-on; the first to `start`, the others wait for INIT and
  * SIPI. Paused only. 0 or -errno. `first`: they are fresh from creation.

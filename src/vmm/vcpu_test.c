@@ -40,10 +40,17 @@ __asm__(".pushsection .rodata\n"
 	"guest_triple_fault:\n"
 	"	ud2\n"
 	"guest_triple_fault_end:\n"
+	/* Asks for a reset, as by port 0xcf9, and falls apart behind it. */
+	"guest_reset_or_fault:\n"
+	"	mov $0x1230, %dx\n"
+	"	mov $0x77, %al\n	out %al, %dx\n"
+	"	ud2\n"
+	"guest_reset_or_fault_end:\n"
 	".code64\n"
 	".popsection\n");
 extern const uint8_t guest_accesses[], guest_accesses_end[];
 extern const uint8_t guest_triple_fault[], guest_triple_fault_end[];
+extern const uint8_t guest_reset_or_fault[], guest_reset_or_fault_end[];
 
 struct probe {
 	struct dev dev;
@@ -51,6 +58,8 @@ struct probe {
 	char trace[256]; /* by the vCPU's thread; read when it is paused */
 	size_t used;
 	atomic_bool arrived; /* the guest wrote 0x99 */
+	struct vcpu_group *held_by_write; /* of 0x77 */
+	atomic_int writes;
 	uint8_t next;
 };
 
@@ -98,6 +107,10 @@ static void probe_write(struct dev *d, unsigned window, uint64_t offset, uint64_
 	if (value == 0x99 && !window) {
 		atomic_store(&p->arrived, true);
 	}
+	if (value == 0x77 && p->held_by_write) {
+		vcpu_group_hold(p->held_by_write);
+	}
+	atomic_fetch_add(&p->writes, 1);
 }
 
 static void probe_done(struct dev *d)
@@ -293,11 +306,39 @@ static void test_triple_fault(struct test *t)
 	teardown(&x);
 }
 
+/* Behind the write that asks for a reset, the guest does not go on: it has only a fault there. */
+static void test_hold(struct test *t)
+{
+	static struct fixture x;
+
+	SETUP(t, &x, 1, guest_reset_or_fault);
+	x.probe.held_by_write = &x.group;
+	for (int i = 0; i < 20; i++) {
+		vcpu_group_resume(&x.group);
+		while (atomic_load(&x.probe.writes) <= i) {
+			usleep(200);
+		}
+		/* Long enough for some tries to let a guest that goes on reach its fault. */
+		usleep(i * 100);
+		vcpu_group_pause(&x.group);
+		CHECK(t, !atomic_load(&x.failed));
+		CHECK_EQ(t, vm_reset(&x.vm), 0);
+		CHECK_EQ(t, vcpu_group_reset(&x.group, &x.start, false), 0);
+	}
+	x.probe.held_by_write = NULL;
+	vcpu_group_resume(&x.group);
+	while (!atomic_load(&x.failed)) {
+		usleep(200);
+	}
+	teardown(&x);
+}
+
 static const struct test_case cases[] = {
 	{ "accesses reach the bus", test_accesses },
 	{ "pause and resume", test_pause_and_resume },
 	{ "reset", test_reset },
 	{ "triple fault", test_triple_fault },
+	{ "held for a reset", test_hold },
 	{ 0 },
 };
 

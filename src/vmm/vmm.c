@@ -72,6 +72,7 @@ static void env_request(void *opaque, enum dev_request what, unsigned value)
 		v->debug_value = value;
 	}
 	pthread_mutex_unlock(&v->lock);
+	vcpu_group_hold(&v->cpus);
 	loop_post(v->loop, serve_wanted, v);
 }
 
@@ -156,6 +157,10 @@ void vmm_reset(struct vmm *v, bool by_guest)
 		return;
 	}
 	vcpu_group_pause(&v->cpus);
+	/* This reset serves all who have asked until now. */
+	pthread_mutex_lock(&v->lock);
+	v->wanted &= ~BIT(DEV_REQUEST_RESET);
+	pthread_mutex_unlock(&v->lock);
 	r = machine_reset(v->machine, v->error, sizeof(v->error));
 	if (r == 0) {
 		r = vm_reset(&v->vm);
