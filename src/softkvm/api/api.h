@@ -15,32 +15,32 @@
 #include "softkvm/vm.h"
 
 /* Pages of a vCPU's mapping: run structure, PIO data, coalesced ring. */
-#define RUN_PAGES      3u
-#define RING_PAGE      2u /* KVM_COALESCED_MMIO_PAGE_OFFSET */
-#define RUN_SIZE_BYTES (RUN_PAGES * 4096u)
-#define MCE_BANKS_MAX  32u
+#define RUN_PAGES         3u
+#define RING_PAGE         2u /* KVM_COALESCED_MMIO_PAGE_OFFSET */
+#define RUN_SIZE_BYTES    (RUN_PAGES * 4096u)
+#define MCE_BANKS_MAX     32u
 #define MCG_CAP_SUPPORTED (BIT64(8) | BIT64(24)) /* MCG_CTL_P, MCG_SER_P */
 
 /* Values of KVM_CAP_* that are used in more than one place. */
 #define X2APIC_API_FLAGS (KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
-#define QUIRKS_KNOWN                                                                               \
-	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED |                             \
-	 KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP |                            \
-	 KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN |                   \
+#define QUIRKS_KNOWN                                                             \
+	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED |           \
+	 KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP |          \
+	 KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN | \
 	 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
-#define USER_MSR_MASK                                                                              \
+#define USER_MSR_MASK \
 	(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER)
 #define CLOCK_FLAGS_VALID (KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC)
-#define SYNC_REGS_VALID	  (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
-#define GUESTDBG_VALID                                                                             \
-	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP |                  \
-	 KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_INJECT_DB |                \
+#define SYNC_REGS_VALID   (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+#define GUESTDBG_VALID                                                              \
+	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP |   \
+	 KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_INJECT_DB | \
 	 KVM_GUESTDBG_BLOCKIRQ)
 
 struct api_call {
-	struct vm *vm;	   /* VM and vCPU ioctls */
+	struct vm *vm;     /* VM and vCPU ioctls */
 	struct vcpu *cpu;  /* vCPU ioctls */
-	void *arg;	   /* copy of the argument (ARG_IN, ARG_OUT), else NULL */
+	void *arg;         /* copy of the argument (ARG_IN, ARG_OUT), else NULL */
 	unsigned long raw; /* as given */
 	uint32_t request;
 	int cancel_state; /* KVM_RUN: to be put back when nothing is held any more */
@@ -49,11 +49,11 @@ struct api_call {
 typedef int api_fn(struct api_call *c);
 
 enum {
-	ARG_NONE = 0,	    /* `raw` is a number, or must be 0 */
-	ARG_IN = BIT(0),    /* a structure of the size in the request, copied in */
-	ARG_OUT = BIT(1),   /* copied back out on success */
-	ARG_RAW = BIT(2),   /* a pointer that the handler follows itself (variable length) */
-	CALL_LOCKED = BIT(3), /* holds vm->lock (VM); vCPU calls hold ioctl_lock anyway */
+	ARG_NONE = 0,           /* `raw` is a number, or must be 0 */
+	ARG_IN = BIT(0),        /* a structure of the size in the request, copied in */
+	ARG_OUT = BIT(1),       /* copied back out on success */
+	ARG_RAW = BIT(2),       /* a pointer that the handler follows itself (variable length) */
+	CALL_LOCKED = BIT(3),   /* holds vm->lock (VM); vCPU calls hold ioctl_lock anyway */
 	CALL_UNLOCKED = BIT(4), /* a vCPU call that does not take ioctl_lock */
 };
 
@@ -74,7 +74,8 @@ int caps_check(struct vm *vm, unsigned long cap);
 /* KVM_ENABLE_CAP; vm->lock held. (caps.c) */
 int caps_enable_vm(struct vm *vm, const struct kvm_enable_cap *cap);
 int caps_enable_vcpu(struct vcpu *cpu, const struct kvm_enable_cap *cap);
-/* GET_MSRS, SET_MSRS and the index lists: number of MSRs handled, or -errno. cpu NULL: features. (msrs.c) */
+/* GET_MSRS, SET_MSRS and the index lists: number of MSRs handled, or -errno. cpu NULL: features.
+ * (msrs.c) */
 int msrs_get(struct vcpu *cpu, uint64_t user);
 int msrs_set(struct vcpu *cpu, uint64_t user);
 int msrs_list(uint64_t user, bool features);

@@ -24,11 +24,11 @@
 #include "base/util.h"
 #include "softkvm/softkvm.h"
 
-#define RAM_BYTES  0x40000u
-#define ARG_BYTES  16384u
-#define VCPUS	   3
-#define VM_CALLS   400u /* then a new VM */
-#define KICK_NS	   200000
+#define RAM_BYTES 0x40000u
+#define ARG_BYTES 16384u
+#define VCPUS     3
+#define VM_CALLS  400u /* then a new VM */
+#define KICK_NS   200000
 
 struct vm_state {
 	int sys, vm, vcpu[VCPUS], event;
@@ -55,24 +55,85 @@ static bool chance(unsigned one_in)
 
 /* Without KVM_SET_USER_MEMORY_REGION: a bad host address there is the caller's own SIGSEGV. */
 static const unsigned long requests[] = {
-	KVM_GET_API_VERSION, KVM_CREATE_VM, KVM_CHECK_EXTENSION, KVM_GET_VCPU_MMAP_SIZE,
-	KVM_GET_SUPPORTED_CPUID, KVM_GET_EMULATED_CPUID, KVM_GET_MSR_INDEX_LIST,
-	KVM_GET_MSR_FEATURE_INDEX_LIST, KVM_X86_GET_MCE_CAP_SUPPORTED, KVM_ENABLE_CAP,
-	KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG, KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR,
-	KVM_SET_BOOT_CPU_ID, KVM_SET_NR_MMU_PAGES, KVM_GET_NR_MMU_PAGES, KVM_GET_CLOCK,
-	KVM_SET_CLOCK, KVM_X86_SET_MSR_FILTER, KVM_CREATE_IRQCHIP, KVM_CREATE_PIT, KVM_CREATE_PIT2,
-	KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS, KVM_SIGNAL_MSI, KVM_GET_IRQCHIP, KVM_SET_IRQCHIP,
-	KVM_GET_PIT, KVM_SET_PIT, KVM_GET_PIT2, KVM_SET_PIT2, KVM_REINJECT_CONTROL,
-	KVM_SET_GSI_ROUTING, KVM_IRQFD, KVM_IOEVENTFD, KVM_REGISTER_COALESCED_MMIO,
-	KVM_UNREGISTER_COALESCED_MMIO, KVM_RUN, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS,
-	KVM_SET_SREGS, KVM_GET_SREGS2, KVM_SET_SREGS2, KVM_GET_FPU, KVM_SET_FPU, KVM_GET_XSAVE,
-	KVM_GET_XSAVE2, KVM_SET_XSAVE, KVM_GET_XCRS, KVM_SET_XCRS, KVM_GET_MSRS, KVM_SET_MSRS,
-	KVM_SET_CPUID2, KVM_SET_CPUID, KVM_GET_CPUID2, KVM_GET_LAPIC, KVM_SET_LAPIC,
-	KVM_GET_MP_STATE, KVM_SET_MP_STATE, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS,
-	KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, KVM_SET_GUEST_DEBUG, KVM_SET_TSC_KHZ,
-	KVM_GET_TSC_KHZ, KVM_INTERRUPT, KVM_NMI, KVM_TRANSLATE, KVM_KVMCLOCK_CTRL,
-	KVM_SET_SIGNAL_MASK, KVM_X86_SETUP_MCE, KVM_X86_SET_MCE, KVM_HAS_DEVICE_ATTR,
-	KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR, KVM_SET_VAPIC_ADDR,
+	KVM_GET_API_VERSION,
+	KVM_CREATE_VM,
+	KVM_CHECK_EXTENSION,
+	KVM_GET_VCPU_MMAP_SIZE,
+	KVM_GET_SUPPORTED_CPUID,
+	KVM_GET_EMULATED_CPUID,
+	KVM_GET_MSR_INDEX_LIST,
+	KVM_GET_MSR_FEATURE_INDEX_LIST,
+	KVM_X86_GET_MCE_CAP_SUPPORTED,
+	KVM_ENABLE_CAP,
+	KVM_GET_DIRTY_LOG,
+	KVM_CLEAR_DIRTY_LOG,
+	KVM_SET_TSS_ADDR,
+	KVM_SET_IDENTITY_MAP_ADDR,
+	KVM_SET_BOOT_CPU_ID,
+	KVM_SET_NR_MMU_PAGES,
+	KVM_GET_NR_MMU_PAGES,
+	KVM_GET_CLOCK,
+	KVM_SET_CLOCK,
+	KVM_X86_SET_MSR_FILTER,
+	KVM_CREATE_IRQCHIP,
+	KVM_CREATE_PIT,
+	KVM_CREATE_PIT2,
+	KVM_IRQ_LINE,
+	KVM_IRQ_LINE_STATUS,
+	KVM_SIGNAL_MSI,
+	KVM_GET_IRQCHIP,
+	KVM_SET_IRQCHIP,
+	KVM_GET_PIT,
+	KVM_SET_PIT,
+	KVM_GET_PIT2,
+	KVM_SET_PIT2,
+	KVM_REINJECT_CONTROL,
+	KVM_SET_GSI_ROUTING,
+	KVM_IRQFD,
+	KVM_IOEVENTFD,
+	KVM_REGISTER_COALESCED_MMIO,
+	KVM_UNREGISTER_COALESCED_MMIO,
+	KVM_RUN,
+	KVM_GET_REGS,
+	KVM_SET_REGS,
+	KVM_GET_SREGS,
+	KVM_SET_SREGS,
+	KVM_GET_SREGS2,
+	KVM_SET_SREGS2,
+	KVM_GET_FPU,
+	KVM_SET_FPU,
+	KVM_GET_XSAVE,
+	KVM_GET_XSAVE2,
+	KVM_SET_XSAVE,
+	KVM_GET_XCRS,
+	KVM_SET_XCRS,
+	KVM_GET_MSRS,
+	KVM_SET_MSRS,
+	KVM_SET_CPUID2,
+	KVM_SET_CPUID,
+	KVM_GET_CPUID2,
+	KVM_GET_LAPIC,
+	KVM_SET_LAPIC,
+	KVM_GET_MP_STATE,
+	KVM_SET_MP_STATE,
+	KVM_GET_VCPU_EVENTS,
+	KVM_SET_VCPU_EVENTS,
+	KVM_GET_DEBUGREGS,
+	KVM_SET_DEBUGREGS,
+	KVM_SET_GUEST_DEBUG,
+	KVM_SET_TSC_KHZ,
+	KVM_GET_TSC_KHZ,
+	KVM_INTERRUPT,
+	KVM_NMI,
+	KVM_TRANSLATE,
+	KVM_KVMCLOCK_CTRL,
+	KVM_SET_SIGNAL_MASK,
+	KVM_X86_SETUP_MCE,
+	KVM_X86_SET_MCE,
+	KVM_HAS_DEVICE_ATTR,
+	KVM_GET_DEVICE_ATTR,
+	KVM_SET_DEVICE_ATTR,
+	KVM_SET_VAPIC_ADDR,
 };
 
 static void *kicker(void *unused)
@@ -145,7 +206,8 @@ static uint64_t word(void)
 	}
 }
 
-/* Half of the time the last call's answer is kept: SETs get what some GET said, but for a few words. */
+/* Half of the time the last call's answer is kept: SETs get what some GET said, but for a few
+ * words. */
 static void fill_arg(const struct vm_state *s, unsigned long request)
 {
 	bool keep = chance(2);
@@ -197,8 +259,9 @@ static void one_call(struct vm_state *s)
 	} else if (_IOC_SIZE(request) == 0 && !chance(4)) {
 		r = softkvm_ioctl(fd, request, (unsigned long)word());
 	} else {
-		r = softkvm_ioctl(fd, request, chance(20) ? (unsigned long)word() :
-							    (unsigned long)(uintptr_t)arg);
+		r = softkvm_ioctl(fd, request,
+				  chance(20) ? (unsigned long)word()
+					     : (unsigned long)(uintptr_t)arg);
 	}
 	if (r > 2 && (request == KVM_CREATE_VM || request == KVM_CREATE_VCPU) && softkvm_owns(r)) {
 		softkvm_close(r);
@@ -242,8 +305,8 @@ int main(int argc, char **argv)
 	uint64_t seconds = 0, count = UINT64_MAX;
 	pthread_t thread;
 
-	if (getrandom(&rng, sizeof(rng), 0) != sizeof(rng) || !parse(argc, argv, &seconds, &count) ||
-	    (seconds == 0 && count == UINT64_MAX)) {
+	if (getrandom(&rng, sizeof(rng), 0) != sizeof(rng) ||
+	    !parse(argc, argv, &seconds, &count) || (seconds == 0 && count == UINT64_MAX)) {
 		fprintf(stderr, "usage: %s [--seconds N] [--seed S] [--count CALLS]\n", argv[0]);
 		return 2;
 	}

@@ -12,11 +12,11 @@
 
 #define DIRTY_LOG_MANUAL_CAPS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 /* Halting, pausing and C-states never leave to user space in ways that this could change. */
-#define DISABLE_EXITS                                                                              \
+#define DISABLE_EXITS \
 	(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_CSTATE)
-#define VCPU_ID_MAX	   1024
-#define GSI_ROUTES_MAX	   4096
-#define IOAPIC_PINS_MAX	   24
+#define VCPU_ID_MAX     1024
+#define GSI_ROUTES_MAX  4096
+#define IOAPIC_PINS_MAX 24
 
 static const struct {
 	uint16_t cap;

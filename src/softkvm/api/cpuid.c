@@ -24,8 +24,8 @@ static const struct kvm_cpuid_entry2 *find(const struct vcpu *cpu, uint32_t leaf
 	for (uint32_t i = 0; i < cpu->cpuid_count; i++) {
 		const struct kvm_cpuid_entry2 *e = &cpu->cpuid[i];
 
-		if (e->function == leaf && (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) ||
-					    e->index == subleaf)) {
+		if (e->function == leaf &&
+		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf)) {
 			return e;
 		}
 	}
@@ -133,11 +133,12 @@ uint64_t cpuid_cr4_reserved(const struct vcpu *cpu)
 		uint64_t bit;
 		enum cpu_feature feature;
 	} needs[] = {
-		{ CR4_UMIP, FEAT_UMIP }, { CR4_FSGSBASE, FEAT_FSGSBASE }, { CR4_PCIDE, FEAT_PCID },
-		{ CR4_OSXSAVE, FEAT_XSAVE }, { CR4_SMEP, FEAT_SMEP }, { CR4_SMAP, FEAT_SMAP },
+		{ CR4_UMIP, FEAT_UMIP },  { CR4_FSGSBASE, FEAT_FSGSBASE },
+		{ CR4_PCIDE, FEAT_PCID }, { CR4_OSXSAVE, FEAT_XSAVE },
+		{ CR4_SMEP, FEAT_SMEP },  { CR4_SMAP, FEAT_SMAP },
 	};
-	uint64_t ok = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE |
-		      CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+	uint64_t ok = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
+		      CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(needs); i++) {
 		if (cpu_has(cpu, needs[i].feature)) {
@@ -247,12 +248,14 @@ int cpuid_set_legacy(struct vcpu *cpu, uint64_t user)
 	}
 	in = calloc(head.nent + 1, sizeof(*in));
 	entries = calloc(head.nent + 1, sizeof(*entries));
-	r = !in || !entries ? -ENOMEM :
-			      user_read(in, user + sizeof(head), head.nent * sizeof(*in));
+	r = !in || !entries ? -ENOMEM : user_read(in, user + sizeof(head), head.nent * sizeof(*in));
 	for (uint32_t i = 0; r == 0 && i < head.nent; i++) {
 		entries[i] = (struct kvm_cpuid_entry2){
-			.function = in[i].function, .eax = in[i].eax, .ebx = in[i].ebx,
-			.ecx = in[i].ecx, .edx = in[i].edx,
+			.function = in[i].function,
+			.eax = in[i].eax,
+			.ebx = in[i].ebx,
+			.ecx = in[i].ecx,
+			.edx = in[i].edx,
 		};
 	}
 	free(in);

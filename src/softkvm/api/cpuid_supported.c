@@ -7,7 +7,8 @@
  *  - The engine is an interpreter and translator: guests' branches, loads and stores never
  *    speculate as guests' code. So the bits that say "not affected" are true here, and
  *    they spare Linux guests retpolines, page-table isolation and their like.
- *  - The leaves are the kernel's KVM's, so the frequency leaf 40000010H is user space's to add, too.
+ *  - The leaves are the kernel's KVM's, so the frequency leaf 40000010H is user space's to add,
+ * too.
  *  - As with the kernel's KVM, the TSC-deadline timer is left to user space
  *    (KVM_CAP_TSC_DEADLINE_TIMER), and so is topology: leaves 0BH, 1FH and 8000001EH are empty.
  */
@@ -19,10 +20,10 @@
 #include "softkvm/api/cpuid.h"
 #include "softkvm/api/uaccess.h"
 
-#define MAX_BASIC      0xdu
-#define MAX_EXT_INTEL  0x80000008u
-#define MAX_EXT_AMD    0x80000021u
-#define VIRT_BITS      48u
+#define MAX_BASIC     0xdu
+#define MAX_EXT_INTEL 0x80000008u
+#define MAX_EXT_AMD   0x80000021u
+#define VIRT_BITS     48u
 
 /* Bits that the engine backs by itself ("own"), or only if the host has them ("host"). */
 struct mask {
@@ -30,11 +31,12 @@ struct mask {
 };
 
 static const struct mask leaf1_ecx = {
-	.own = BIT(13) /* CX16 */ | BIT(17) /* PCID */ | BIT(21) /* x2APIC */ | BIT(31) /* HYPERVISOR */,
-	.host = BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(12) /* FMA */ |
-		BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ | BIT(22) /* MOVBE */ |
-		BIT(23) /* POPCNT */ | BIT(25) /* AES */ | BIT(26) /* XSAVE */ | BIT(28) /* AVX */ |
-		BIT(29) /* F16C */ | BIT(30) /* RDRAND */,
+	.own = BIT(13) /* CX16 */ | BIT(17) /* PCID */ | BIT(21) /* x2APIC */ |
+	       BIT(31) /* HYPERVISOR */,
+	.host = BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ |
+		BIT(12) /* FMA */ | BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ |
+		BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ | BIT(25) /* AES */ |
+		BIT(26) /* XSAVE */ | BIT(28) /* AVX */ | BIT(29) /* F16C */ | BIT(30) /* RDRAND */,
 };
 static const struct mask leaf1_edx = {
 	.own = BIT(0) /* FPU */ | BIT(1) /* VME */ | BIT(2) /* DE */ | BIT(3) /* PSE */ |
@@ -68,16 +70,16 @@ static const struct mask ext1_edx = {
 };
 /* AMD repeats these bits of leaf 1 EDX in 80000001H EDX. */
 #define EXT1_EDX_REPEATED 0x0183f3ffu
-#define EXT8_EBX_AMD	  (BIT(26) /* SSB_NO */ | BIT(29) /* BTC_NO */)
-#define EXT21_EAX_AMD                                                                              \
-	(BIT(2) /* LFENCE_RDTSC */ | BIT(6) /* NULL_SEL_CLR_BASE */ | BIT(8) /* AutoIBRS */ |      \
+#define EXT8_EBX_AMD      (BIT(26) /* SSB_NO */ | BIT(29) /* BTC_NO */)
+#define EXT21_EAX_AMD                                                                         \
+	(BIT(2) /* LFENCE_RDTSC */ | BIT(6) /* NULL_SEL_CLR_BASE */ | BIT(8) /* AutoIBRS */ | \
 	 BIT(29) /* SRSO_NO */)
 #define EXT21_ECX_AMD (BIT(1) /* TSA_SQ_NO */ | BIT(2) /* TSA_L1_NO */)
-#define KVM_FEATURES                                                                               \
-	(BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |                            \
-	 BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_STEAL_TIME) | BIT(KVM_FEATURE_PV_EOI) |   \
-	 BIT(KVM_FEATURE_PV_UNHALT) | BIT(KVM_FEATURE_PV_TLB_FLUSH) |                              \
-	 BIT(KVM_FEATURE_PV_SEND_IPI) | BIT(KVM_FEATURE_POLL_CONTROL) |                            \
+#define KVM_FEATURES                                                                             \
+	(BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |                          \
+	 BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_STEAL_TIME) | BIT(KVM_FEATURE_PV_EOI) | \
+	 BIT(KVM_FEATURE_PV_UNHALT) | BIT(KVM_FEATURE_PV_TLB_FLUSH) |                            \
+	 BIT(KVM_FEATURE_PV_SEND_IPI) | BIT(KVM_FEATURE_POLL_CONTROL) |                          \
 	 BIT(KVM_FEATURE_PV_SCHED_YIELD) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT))
 
 struct builder {
@@ -105,9 +107,13 @@ static void add(struct builder *b, uint32_t leaf, uint32_t subleaf, bool indexed
 		return;
 	}
 	b->entries[b->n++] = (struct kvm_cpuid_entry2){
-		.function = leaf, .index = subleaf,
+		.function = leaf,
+		.index = subleaf,
 		.flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
-		.eax = r->eax, .ebx = r->ebx, .ecx = r->ecx, .edx = r->edx,
+		.eax = r->eax,
+		.ebx = r->ebx,
+		.ecx = r->ecx,
+		.edx = r->edx,
 	};
 }
 
@@ -325,7 +331,9 @@ int cpuid_get_emulated(uint64_t user)
 	static const struct kvm_cpuid_entry2 emulated[] = {
 		{ .function = 0, .eax = 7 },
 		{ .function = 1, .ecx = BIT(22) /* MOVBE */ },
-		{ .function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = BIT(22) /* RDPID */ },
+		{ .function = 7,
+		  .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		  .ecx = BIT(22) /* RDPID */ },
 	};
 	struct kvm_cpuid_entry2 *in;
 	struct kvm_cpuid2 head;

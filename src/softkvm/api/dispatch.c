@@ -214,7 +214,8 @@ static __attribute__((noinline)) int call_with_arg(const struct handle *h,
 
 /*
  * A cancellation that came during KVM_RUN takes place now, if it may take place anywhere. (By
- * pthread_testcancel(): the changes of state and type cancel too, but glibc 2.36 then gives no result.)
+ * pthread_testcancel(): the changes of state and type cancel too, but glibc 2.36 then gives no
+ * result.)
  */
 static void allow_cancel(void)
 {
@@ -232,8 +233,7 @@ int softkvm_ioctl(int fd, unsigned long request, unsigned long arg)
 {
 	struct handle *h = fdtable_get(fd);
 	const struct ioctl_row *row;
-	struct api_call c = { .raw = arg, .request = (uint32_t)request,
-			      .cancel_state = -1 };
+	struct api_call c = { .raw = arg, .request = (uint32_t)request, .cancel_state = -1 };
 	int r;
 
 	if (!h) {

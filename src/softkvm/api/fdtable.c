@@ -28,7 +28,7 @@
 
 #define CHUNK_BITS 10
 #define CHUNK_SIZE (1u << CHUNK_BITS)
-#define CHUNKS	   1024u /* a million descriptors: the kernel's default nr_open */
+#define CHUNKS     1024u /* a million descriptors: the kernel's default nr_open */
 
 typedef struct handle *_Atomic slot_t;
 

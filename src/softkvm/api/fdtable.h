@@ -27,7 +27,7 @@ struct vcpu;
 
 struct handle {
 	enum handle_kind kind;
-	struct vm *vm;	   /* VM and vCPU */
+	struct vm *vm;     /* VM and vCPU */
 	struct vcpu *vcpu; /* vCPU only */
 	_Atomic int refs;  /* each descriptor, each call under way */
 	_Atomic int pins;  /* readers between finding a handle and counting it; see fdtable.c */
@@ -35,8 +35,8 @@ struct handle {
 };
 
 /*
- * Make `fd` name a new handle, which takes over the caller's reference to vm or vcpu. A stale entry of the
- * same number is forgotten first. -EMFILE: the number is beyond the table; -ENOMEM.
+ * Make `fd` name a new handle, which takes over the caller's reference to vm or vcpu. A stale entry
+ * of the same number is forgotten first. -EMFILE: the number is beyond the table; -ENOMEM.
  */
 int fdtable_add(int fd, enum handle_kind kind, struct vm *vm, struct vcpu *vcpu);
 /* `newfd` means what `fd` does. -EBADF: fd is not ours. */

@@ -34,7 +34,8 @@ static const struct {
 	{ "MSR list to nowhere", SYSTEM, KVM_GET_MSR_INDEX_LIST, BAD_POINTER, -EFAULT },
 	{ "feature list to nowhere", SYSTEM, KVM_GET_MSR_FEATURE_INDEX_LIST, BAD_POINTER, -EFAULT },
 	{ "feature MSRs from nowhere", SYSTEM, KVM_GET_MSRS, BAD_POINTER, -EFAULT },
-	{ "MCE capabilities to nowhere", SYSTEM, KVM_X86_GET_MCE_CAP_SUPPORTED, BAD_POINTER, -EFAULT },
+	{ "MCE capabilities to nowhere", SYSTEM, KVM_X86_GET_MCE_CAP_SUPPORTED, BAD_POINTER,
+	  -EFAULT },
 	{ "unknown VM call", VM, _IO(KVMIO, 0xf7), 0, -ENOTTY },
 	{ "vCPU's call on the VM", VM, KVM_RUN, 0, -ENOTTY },
 	{ "statistics are not there", VM, KVM_GET_STATS_FD, 0, -ENOTTY },
@@ -87,9 +88,9 @@ static void test_errors(struct test *t)
 	testapi_open(&a);
 	testapi_vcpu(&a);
 	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++) {
-		int fd = errors[i].level == SYSTEM ? a.sys :
-			 errors[i].level == VM     ? a.vm :
-						     a.vcpu[0];
+		int fd = errors[i].level == SYSTEM ? a.sys
+			 : errors[i].level == VM   ? a.vm
+						   : a.vcpu[0];
 		int r = softkvm_ioctl(fd, errors[i].request, errors[i].arg);
 
 		if (r != errors[i].want) {
@@ -142,9 +143,9 @@ static void test_fork(struct test *t)
 	pid = fork();
 	if (pid == 0) {
 		_exit(api_call(a.vcpu[0], KVM_GET_REGS, &regs) == -EIO &&
-				      softkvm_close(a.vcpu[0]) == 0 ?
-			      0 :
-			      1);
+				      softkvm_close(a.vcpu[0]) == 0
+			      ? 0
+			      : 1);
 	}
 	CHECK(t, waitpid(pid, &status, 0) == pid && status == 0);
 	CHECK(t, api_call(a.vcpu[0], KVM_GET_REGS, &regs) == 0);
@@ -171,7 +172,8 @@ static void test_regs(struct test *t)
 	testapi_close(&a);
 }
 
-static int set_sregs(struct testapi *a, struct kvm_sregs *s, uint64_t cr0, uint64_t cr4, uint64_t efer)
+static int set_sregs(struct testapi *a, struct kvm_sregs *s, uint64_t cr0, uint64_t cr4,
+		     uint64_t efer)
 {
 	s->cr0 = cr0;
 	s->cr4 = cr4;
@@ -191,13 +193,13 @@ static void test_sregs(struct test *t)
 	CHECK(t, api_call(a.vcpu[0], KVM_GET_SREGS, &s) == 0);
 	CHECK(t, s.cs.selector == 0xf000 && s.cs.base == 0xffff0000u);
 	CHECK_EQ(t, set_sregs(&a, &s, BIT64(32) | 0x11, 0, 0), -EINVAL);
-	CHECK_EQ(t, set_sregs(&a, &s, BIT64(29) | 0x11, 0, 0), -EINVAL);	     /* NW, not CD */
-	CHECK_EQ(t, set_sregs(&a, &s, 0x80000010ull, 0, 0), -EINVAL);	     /* PG, not PE */
-	CHECK_EQ(t, set_sregs(&a, &s, 0x11, BIT64(13), 0), -EINVAL);	     /* VMXE */
-	CHECK_EQ(t, set_sregs(&a, &s, 0x11, BIT64(12), 0), -EINVAL);	     /* LA57 */
-	CHECK_EQ(t, set_sregs(&a, &s, cr0_pg, 0, 0x500), -EINVAL);	     /* long mode, not PAE */
-	CHECK_EQ(t, set_sregs(&a, &s, cr0_pg, 0x20, 0x100), -EINVAL);	     /* LME, not LMA */
-	CHECK_EQ(t, set_sregs(&a, &s, 0x11, 0x20, 0x400), -EINVAL);	     /* LMA without paging */
+	CHECK_EQ(t, set_sregs(&a, &s, BIT64(29) | 0x11, 0, 0), -EINVAL); /* NW, not CD */
+	CHECK_EQ(t, set_sregs(&a, &s, 0x80000010ull, 0, 0), -EINVAL);    /* PG, not PE */
+	CHECK_EQ(t, set_sregs(&a, &s, 0x11, BIT64(13), 0), -EINVAL);     /* VMXE */
+	CHECK_EQ(t, set_sregs(&a, &s, 0x11, BIT64(12), 0), -EINVAL);     /* LA57 */
+	CHECK_EQ(t, set_sregs(&a, &s, cr0_pg, 0, 0x500), -EINVAL);       /* long mode, not PAE */
+	CHECK_EQ(t, set_sregs(&a, &s, cr0_pg, 0x20, 0x100), -EINVAL);    /* LME, not LMA */
+	CHECK_EQ(t, set_sregs(&a, &s, 0x11, 0x20, 0x400), -EINVAL);      /* LMA without paging */
 	s.cr3 = BIT64(60);
 	CHECK_EQ(t, set_sregs(&a, &s, cr0_pg, 0x20, 0x500), -EINVAL);
 	s.cr3 = 0x1000;
@@ -368,7 +370,8 @@ static void test_cpuid_is_fixed(struct test *t)
 	testapi_close(&a);
 }
 
-/* --- capabilities -------------------------------------------------------------------------------- */
+/* --- capabilities --------------------------------------------------------------------------------
+ */
 static void test_caps(struct test *t)
 {
 	struct testapi a;
@@ -410,7 +413,8 @@ static void test_clock(struct test *t)
 	testapi_close(&a);
 }
 
-/* --- KVM_RUN --------------------------------------------------------------------------------------- */
+/* --- KVM_RUN
+ * --------------------------------------------------------------------------------------- */
 static void test_immediate_exit_and_kick(struct test *t)
 {
 	struct testapi a;

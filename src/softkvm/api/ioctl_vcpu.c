@@ -311,8 +311,7 @@ static int setup_mce(struct api_call *c)
 
 	memcpy(&cap, c->arg, sizeof(cap));
 	banks = cap & 0xff;
-	if (banks == 0 || banks > MCE_BANKS_MAX ||
-	    (cap & ~(MCG_CAP_SUPPORTED | 0xff | 0xff0000))) {
+	if (banks == 0 || banks > MCE_BANKS_MAX || (cap & ~(MCG_CAP_SUPPORTED | 0xff | 0xff0000))) {
 		return -EINVAL;
 	}
 	c->cpu->msr.mcg_cap = cap;
@@ -325,9 +324,9 @@ static int setup_mce(struct api_call *c)
 	return 0;
 }
 
-#define MCI_STATUS_VAL	BIT64(63)
+#define MCI_STATUS_VAL  BIT64(63)
 #define MCI_STATUS_OVER BIT64(62)
-#define MCI_STATUS_UC	BIT64(61)
+#define MCI_STATUS_UC   BIT64(61)
 #define MCG_STATUS_MCIP BIT64(2)
 
 static void mce_record(uint64_t *bank, const struct kvm_x86_mce *mce)
@@ -366,8 +365,7 @@ static int set_mce(struct api_call *c)
 		return -EINVAL;
 	}
 	bank = &cpu->msr.mc_bank[4 * mce->bank];
-	if (uc && (((cap & BIT64(8)) && cpu->msr.mcg_ctl != UINT64_MAX) ||
-		   bank[0] != UINT64_MAX)) {
+	if (uc && (((cap & BIT64(8)) && cpu->msr.mcg_ctl != UINT64_MAX) || bank[0] != UINT64_MAX)) {
 		return 0; /* reporting is switched off */
 	}
 	if (uc) {
@@ -393,8 +391,9 @@ static int set_vapic_addr(struct api_call *c)
 	if (!c->cpu->lapic) {
 		return -EINVAL;
 	}
-	return va->vapic_addr == 0 ||
-		       vm_read_phys(c->vm, va->vapic_addr, &tpr, sizeof(tpr)) == 0 ? 0 : -EINVAL;
+	return va->vapic_addr == 0 || vm_read_phys(c->vm, va->vapic_addr, &tpr, sizeof(tpr)) == 0
+		       ? 0
+		       : -EINVAL;
 }
 
 static int enable_cap(struct api_call *c)

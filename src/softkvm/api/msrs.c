@@ -63,7 +63,8 @@ int msrs_set(struct vcpu *cpu, uint64_t user)
 	struct kvm_msr_entry *entries;
 	int n = entries_read(user, &entries), done = 0;
 
-	while (n >= 0 && done < n && msr_write(cpu, entries[done].index, entries[done].data, true)) {
+	while (n >= 0 && done < n &&
+	       msr_write(cpu, entries[done].index, entries[done].data, true)) {
 		done++;
 	}
 	free(entries);

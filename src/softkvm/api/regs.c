@@ -7,7 +7,7 @@
 
 /* struct kvm_regs lists them as RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP, then R8 to R15. */
 static const uint8_t order[16] = { RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP,
-				   R8,	R9,  R10, R11, R12, R13, R14, R15 };
+				   R8,  R9,  R10, R11, R12, R13, R14, R15 };
 
 void regs_get(struct vcpu *cpu, struct kvm_regs *r)
 {

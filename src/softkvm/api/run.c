@@ -118,7 +118,8 @@ static int run_checked(struct vcpu *cpu)
 	r = vcpu_run(cpu);
 	cpu->has_run = true;
 	if (at_once && r == -EINTR) {
-		run->exit_reason = reason; /* the guest did not run: the last exit's words stay true */
+		run->exit_reason =
+			reason; /* the guest did not run: the last exit's words stay true */
 	}
 	return r;
 }

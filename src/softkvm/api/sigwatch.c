@@ -24,7 +24,7 @@
 #include "softkvm/cpu/vcpu.h"
 
 #define WATCH_PERIOD_NS NS_PER_MS
-#define STATUS_BYTES	4096
+#define STATUS_BYTES    4096
 
 struct watch {
 	struct vcpu *cpu;

@@ -21,18 +21,36 @@ _Static_assert(offsetof(struct kvm_sregs2, flags) == sizeof(struct sregs_common)
 static void segment_get(const struct segment *s, struct kvm_segment *k)
 {
 	*k = (struct kvm_segment){
-		.base = s->base, .limit = s->limit, .selector = s->sel, .type = s->type,
-		.present = s->present, .dpl = s->dpl, .db = s->db, .s = s->s, .l = s->l,
-		.g = s->g, .avl = s->avl, .unusable = s->unusable,
+		.base = s->base,
+		.limit = s->limit,
+		.selector = s->sel,
+		.type = s->type,
+		.present = s->present,
+		.dpl = s->dpl,
+		.db = s->db,
+		.s = s->s,
+		.l = s->l,
+		.g = s->g,
+		.avl = s->avl,
+		.unusable = s->unusable,
 	};
 }
 
 static void segment_set(struct segment *s, const struct kvm_segment *k)
 {
 	*s = (struct segment){
-		.base = k->base, .limit = k->limit, .sel = k->selector, .type = k->type & 15,
-		.present = k->present & 1, .dpl = k->dpl & 3, .db = k->db & 1, .s = k->s & 1,
-		.l = k->l & 1, .g = k->g & 1, .avl = k->avl & 1, .unusable = k->unusable & 1,
+		.base = k->base,
+		.limit = k->limit,
+		.sel = k->selector,
+		.type = k->type & 15,
+		.present = k->present & 1,
+		.dpl = k->dpl & 3,
+		.db = k->db & 1,
+		.s = k->s & 1,
+		.l = k->l & 1,
+		.g = k->g & 1,
+		.avl = k->avl & 1,
+		.unusable = k->unusable & 1,
 	};
 }
 
@@ -153,8 +171,7 @@ void sregs_get(struct vcpu *cpu, struct kvm_sregs *s)
 	memset(s, 0, sizeof(*s));
 	memcpy(s, &common, sizeof(common));
 	if (cpu->ev.interrupt_injected && !cpu->ev.interrupt_soft) {
-		s->interrupt_bitmap[cpu->ev.interrupt_nr / 64] |=
-			BIT64(cpu->ev.interrupt_nr % 64);
+		s->interrupt_bitmap[cpu->ev.interrupt_nr / 64] |= BIT64(cpu->ev.interrupt_nr % 64);
 	}
 }
 
@@ -170,8 +187,8 @@ int sregs_set(struct vcpu *cpu, struct kvm_sregs *s)
 	}
 	for (unsigned i = 0; i < 4; i++) {
 		if (s->interrupt_bitmap[i] != 0) {
-			cpu->ev.interrupt_nr =
-				(uint8_t)(i * 64 + (unsigned)__builtin_ctzll(s->interrupt_bitmap[i]));
+			cpu->ev.interrupt_nr = (uint8_t)(i * 64 + (unsigned)__builtin_ctzll(
+									  s->interrupt_bitmap[i]));
 			cpu->ev.interrupt_injected = true;
 			cpu->ev.interrupt_soft = false;
 			break;

@@ -66,7 +66,8 @@ static inline int testapi_vcpu(struct testapi *t)
 	return t->vcpu[i];
 }
 
-/* Put code at `addr` and start the vCPU there in real mode, with interrupts on if `flags` has IF. */
+/* Put code at `addr` and start the vCPU there in real mode, with interrupts on if `flags` has IF.
+ */
 static inline void testapi_code(struct testapi *t, unsigned i, uint16_t addr, const void *code,
 				size_t len, uint64_t flags)
 {

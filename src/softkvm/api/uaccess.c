@@ -62,8 +62,8 @@ static int copy(uint64_t dst, uint64_t src, size_t len, bool write_side)
 	if (atomic_load_explicit(&no_vm_access, memory_order_relaxed)) {
 		return copy_by_pipe(dst, src, len);
 	}
-	n = write_side ? process_vm_writev(getpid(), &local, 1, &remote, 1, 0) :
-			 process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+	n = write_side ? process_vm_writev(getpid(), &local, 1, &remote, 1, 0)
+		       : process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
 	if (n == (ssize_t)len) {
 		return 0;
 	}

@@ -62,7 +62,9 @@ int vcpu_map_ring(struct vm *vm, void *run)
 	uint8_t *at = (uint8_t *)run + RING_PAGE * 4096;
 
 	return mmap(at, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, vm->ring_fd,
-		    RING_PAGE * 4096) == at ? 0 : -errno;
+		    RING_PAGE * 4096) == at
+		       ? 0
+		       : -errno;
 }
 
 /* The first TSC starts at 0; later ones join it, so that they agree whatever was written to it. */
@@ -71,8 +73,8 @@ static void start_tsc(struct vcpu *cpu)
 	const struct vcpu *first = atomic_load(&cpu->vm->vcpus[0]);
 
 	cpu->tsc_offset = 0;
-	cpu->tsc_offset = first && first->tsc_khz == cpu->tsc_khz ? first->tsc_offset :
-								      -(int64_t)cpu_tsc(cpu);
+	cpu->tsc_offset = first && first->tsc_khz == cpu->tsc_khz ? first->tsc_offset
+								  : -(int64_t)cpu_tsc(cpu);
 }
 
 /* The parts that others own; on failure the caller frees. */
@@ -112,8 +114,8 @@ static uint32_t first_mp_state(const struct vcpu *cpu)
 {
 	bool bsp = cpu->id == cpu->vm->boot_cpu_id;
 
-	return bsp || !irqchip_in_kernel(cpu->vm) ? KVM_MP_STATE_RUNNABLE :
-						    KVM_MP_STATE_UNINITIALIZED;
+	return bsp || !irqchip_in_kernel(cpu->vm) ? KVM_MP_STATE_RUNNABLE
+						  : KVM_MP_STATE_UNINITIALIZED;
 }
 
 static int check_id(struct vm *vm, uint32_t id)

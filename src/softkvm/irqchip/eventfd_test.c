@@ -18,14 +18,16 @@ static int set_routes(struct testchip *c, struct routes *r)
 
 static struct kvm_irq_routing_entry msi_route(uint32_t gsi, uint8_t vector)
 {
-	return (struct kvm_irq_routing_entry){ .gsi = gsi, .type = KVM_IRQ_ROUTING_MSI,
+	return (struct kvm_irq_routing_entry){ .gsi = gsi,
+					       .type = KVM_IRQ_ROUTING_MSI,
 					       .u.msi = { .address_lo = 0xfee00000u,
 							  .data = vector } };
 }
 
 static struct kvm_irq_routing_entry pin_route(uint32_t gsi, uint32_t chip, uint32_t pin)
 {
-	return (struct kvm_irq_routing_entry){ .gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP,
+	return (struct kvm_irq_routing_entry){ .gsi = gsi,
+					       .type = KVM_IRQ_ROUTING_IRQCHIP,
 					       .u.irqchip = { .irqchip = chip, .pin = pin } };
 }
 
@@ -94,8 +96,9 @@ static void test_split(struct test *t)
 
 static int irqfd(struct testchip *c, int fd, uint32_t gsi, uint32_t flags, int resample)
 {
-	struct kvm_irqfd in = { .fd = (uint32_t)fd, .gsi = gsi, .flags = flags,
-				.resamplefd = (uint32_t)resample };
+	struct kvm_irqfd in = {
+		.fd = (uint32_t)fd, .gsi = gsi, .flags = flags, .resamplefd = (uint32_t)resample
+	};
 
 	return irqchip_vm_ioctl(c->vm, KVM_IRQFD, (uintptr_t)&in);
 }
@@ -153,8 +156,9 @@ static void test_resample(struct test *t)
 static int ioevent(struct testchip *c, int fd, uint64_t addr, uint32_t len, uint64_t match,
 		   uint32_t flags)
 {
-	struct kvm_ioeventfd in = { .fd = fd, .addr = addr, .len = len, .datamatch = match,
-				    .flags = flags };
+	struct kvm_ioeventfd in = {
+		.fd = fd, .addr = addr, .len = len, .datamatch = match, .flags = flags
+	};
 	int r;
 
 	pthread_mutex_lock(&c->vm->lock);
@@ -195,19 +199,17 @@ static void test_ioeventfd(struct test *t)
 	CHECK(t, irqchip_pio_write(c.cpu[0], 0x510, &word, 2));
 	CHECK(t, !hit(&c, 0x510, 0, 2));
 	CHECK_EQ(t, ioevent(&c, fd, 0x510, 2, 0, KVM_IOEVENTFD_FLAG_DEASSIGN), -ENOENT);
-	CHECK_EQ(t, ioevent(&c, fd, 0x510, 2, 0,
-			    KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DEASSIGN), 0);
+	CHECK_EQ(t,
+		 ioevent(&c, fd, 0x510, 2, 0, KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DEASSIGN),
+		 0);
 	CHECK(t, !irqchip_pio_write(c.cpu[0], 0x510, &word, 2));
 	testchip_close(&c);
 }
 
 static const struct test_case cases[] = {
-	{ "routing", test_routing },
-	{ "split irqchip", test_split },
-	{ "irqfd", test_irqfd },
-	{ "irqfd with resampling", test_resample },
-	{ "ioeventfd", test_ioeventfd },
-	{ 0 },
+	{ "routing", test_routing },     { "split irqchip", test_split },
+	{ "irqfd", test_irqfd },         { "irqfd with resampling", test_resample },
+	{ "ioeventfd", test_ioeventfd }, { 0 },
 };
 
 int main(int argc, char **argv)

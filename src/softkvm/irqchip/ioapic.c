@@ -10,16 +10,16 @@
  */
 #include "softkvm/irqchip/irqchip_int.h"
 
-#define VERSION	       0x170020u /* 24 inputs, version 20H: with an EOI register */
+#define VERSION        0x170020u /* 24 inputs, version 20H: with an EOI register */
 #define REG_SELECT     0x00u
 #define REG_WINDOW     0x10u
-#define REG_EOI	       0x40u
+#define REG_EOI        0x40u
 #define INDEX_ID       0u
 #define INDEX_VERSION  1u
 #define INDEX_ARB      2u
 #define INDEX_REDIR    0x10u
 #define REDIR_READONLY (REDIR_REMOTE_IRR | BIT64(12))
-#define ID_MASK	       0x0f000000u
+#define ID_MASK        0x0f000000u
 
 static void entry_to_msg(const struct ioapic *io, uint64_t e, struct irq_msg *m)
 {

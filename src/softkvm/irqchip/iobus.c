@@ -13,7 +13,7 @@
 #include "softkvm/cpu/run.h"
 #include "softkvm/irqchip/irqchip_int.h"
 
-#define IOEVENTFD_FLAGS                                                                            \
+#define IOEVENTFD_FLAGS \
 	(KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DEASSIGN)
 #define IOEVENTFDS_MAX 1000u /* NR_IOBUS_DEVS of the kernel */
 
@@ -36,7 +36,11 @@ static int check(const struct kvm_ioeventfd *in)
 	uint64_t end;
 
 	switch (in->len) {
-	case 0: case 1: case 2: case 4: case 8:
+	case 0:
+	case 1:
+	case 2:
+	case 4:
+	case 8:
 		break;
 	default:
 		return -EINVAL;
@@ -50,7 +54,9 @@ static int check(const struct kvm_ioeventfd *in)
 static int convert(const struct kvm_ioeventfd *in, struct ioeventfd *ret)
 {
 	*ret = (struct ioeventfd){
-		.addr = in->addr, .len = in->len, .fd = -1,
+		.addr = in->addr,
+		.len = in->len,
+		.fd = -1,
 		.pio = in->flags & KVM_IOEVENTFD_FLAG_PIO,
 		.any_value = !(in->flags & KVM_IOEVENTFD_FLAG_DATAMATCH),
 		.datamatch = in->datamatch,

@@ -369,8 +369,8 @@ static const struct {
 /* KVM_REINJECT_CONTROL's number has no size. */
 static size_t arg_size(uint32_t request)
 {
-	return request == KVM_REINJECT_CONTROL ? sizeof(struct kvm_reinject_control) :
-						 _IOC_SIZE(request);
+	return request == KVM_REINJECT_CONTROL ? sizeof(struct kvm_reinject_control)
+					       : _IOC_SIZE(request);
 }
 
 static int call_row(struct vm *vm, unsigned i, uint64_t user)
@@ -480,7 +480,8 @@ bool irqchip_pio_read(struct vcpu *cpu, uint16_t port, void *buf, unsigned len)
 	pthread_mutex_lock(&chip->lock);
 	taken = port_read(chip, irqchip_full(cpu->vm), port, &bytes[0]);
 	for (unsigned i = 1; taken && i < len; i++) {
-		bytes[i] = 0xff; /* wide reads are split by the chipset; the next port may be nobody's */
+		bytes[i] = 0xff; /* wide reads are split by the chipset; the next port may be
+				    nobody's */
 		port_read(chip, irqchip_full(cpu->vm), (uint16_t)(port + i), &bytes[i]);
 	}
 	pthread_mutex_unlock(&chip->lock);

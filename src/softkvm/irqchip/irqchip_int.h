@@ -10,7 +10,8 @@
  *	KVM_SIGNAL_MSI, IPIs ────────────────────────────────► message ─┘
  *
  *  - chip->lock guards the PIC, the IOAPIC, the PIT, routing and the irqfds. Functions
- *    named _locked want it. No callback leaves the folder under it but eventfd writes, which do not block.
+ *    named _locked want it. No callback leaves the folder under it but eventfd writes, which do not
+ *block.
  *  - A message is delivered without a lock: the receiver's IRR and TMR are changed
  *    by atomic operations, then REQ_EVENT makes it look. All other LAPIC registers belong to
  *    its vCPU's thread, or to who holds its ioctl_lock while it does not run; senders
@@ -24,21 +25,27 @@
 #include "softkvm/irqchip/irqchip.h"
 #include "softkvm/mmu/memslot.h"
 
-#define IOAPIC_PINS	 24u
-#define PIC_PINS	 16u
-#define GSI_MAX		 4096u /* KVM_CAP_IRQ_ROUTING */
+#define IOAPIC_PINS       24u
+#define PIC_PINS          16u
+#define GSI_MAX           4096u /* KVM_CAP_IRQ_ROUTING */
 #define APIC_DEFAULT_BASE 0xfee00000ull
-#define IOAPIC_BASE	 0xfec00000ull
-#define IOAPIC_SIZE	 0x100u
-#define NEVER		 INT64_MAX
+#define IOAPIC_BASE       0xfec00000ull
+#define IOAPIC_SIZE       0x100u
+#define NEVER             INT64_MAX
 
 /* Who may hold a line up; ORed. */
 enum irq_source { SOURCE_USER, SOURCE_RESAMPLE, SOURCE_PIT };
 
 /* --- messages --------------------------------------------------------------------------- */
 enum delivery_mode {
-	DELIVER_FIXED, DELIVER_LOWEST, DELIVER_SMI, DELIVER_RESERVED, DELIVER_NMI, DELIVER_INIT,
-	DELIVER_SIPI, DELIVER_EXTINT,
+	DELIVER_FIXED,
+	DELIVER_LOWEST,
+	DELIVER_SMI,
+	DELIVER_RESERVED,
+	DELIVER_NMI,
+	DELIVER_INIT,
+	DELIVER_SIPI,
+	DELIVER_EXTINT,
 };
 enum shorthand { DEST_FIELD, DEST_SELF, DEST_ALL, DEST_OTHERS };
 
@@ -58,47 +65,67 @@ void msg_from_msi(const struct vm *vm, uint64_t address, uint32_t data, struct i
 /* --- LAPIC ------------------------------------------------------------------------------- */
 /* Register offsets (SDM 3A table 11-1). */
 enum {
-	APIC_ID = 0x20, APIC_LVR = 0x30, APIC_TPR = 0x80, APIC_APR = 0x90, APIC_PPR = 0xa0,
-	APIC_EOI = 0xb0, APIC_RRD = 0xc0, APIC_LDR = 0xd0, APIC_DFR = 0xe0, APIC_SVR = 0xf0,
-	APIC_ISR = 0x100, APIC_TMR = 0x180, APIC_IRR = 0x200, APIC_ESR = 0x280,
-	APIC_CMCI = 0x2f0, APIC_ICR = 0x300, APIC_ICR2 = 0x310, APIC_LVTT = 0x320,
-	APIC_LVTTHMR = 0x330, APIC_LVTPC = 0x340, APIC_LVT0 = 0x350, APIC_LVT1 = 0x360,
-	APIC_LVTERR = 0x370, APIC_TMICT = 0x380, APIC_TMCCT = 0x390, APIC_TDCR = 0x3e0,
+	APIC_ID = 0x20,
+	APIC_LVR = 0x30,
+	APIC_TPR = 0x80,
+	APIC_APR = 0x90,
+	APIC_PPR = 0xa0,
+	APIC_EOI = 0xb0,
+	APIC_RRD = 0xc0,
+	APIC_LDR = 0xd0,
+	APIC_DFR = 0xe0,
+	APIC_SVR = 0xf0,
+	APIC_ISR = 0x100,
+	APIC_TMR = 0x180,
+	APIC_IRR = 0x200,
+	APIC_ESR = 0x280,
+	APIC_CMCI = 0x2f0,
+	APIC_ICR = 0x300,
+	APIC_ICR2 = 0x310,
+	APIC_LVTT = 0x320,
+	APIC_LVTTHMR = 0x330,
+	APIC_LVTPC = 0x340,
+	APIC_LVT0 = 0x350,
+	APIC_LVT1 = 0x360,
+	APIC_LVTERR = 0x370,
+	APIC_TMICT = 0x380,
+	APIC_TMCCT = 0x390,
+	APIC_TDCR = 0x3e0,
 	APIC_SELF_IPI = 0x3f0,
 };
-#define LVT_MASKED	  BIT(16)
-#define LVT_MODE(lvt)	  (((lvt) >> 8) & 7)
-#define LVTT_MODE(lvt)	  (((lvt) >> 17) & 3)
+#define LVT_MASKED     BIT(16)
+#define LVT_MODE(lvt)  (((lvt) >> 8) & 7)
+#define LVTT_MODE(lvt) (((lvt) >> 17) & 3)
 enum { TIMER_ONESHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
-#define ESR_SEND_ILLEGAL  BIT(5)
-#define ESR_RECV_ILLEGAL  BIT(6)
-#define ESR_REGISTER	  BIT(7)
-#define BASE_BSP	  BIT64(8)
-#define BASE_EXTD	  BIT64(10)
-#define BASE_EN		  BIT64(11)
-#define SVR_ENABLED	  BIT(8)
-#define SVR_NO_EOI_BCAST  BIT(12)
+#define ESR_SEND_ILLEGAL BIT(5)
+#define ESR_RECV_ILLEGAL BIT(6)
+#define ESR_REGISTER     BIT(7)
+#define BASE_BSP         BIT64(8)
+#define BASE_EXTD        BIT64(10)
+#define BASE_EN          BIT64(11)
+#define SVR_ENABLED      BIT(8)
+#define SVR_NO_EOI_BCAST BIT(12)
 enum { EVENT_INIT = BIT(0), EVENT_SIPI = BIT(1) };
 
 struct lapic {
 	uint8_t regs[1024] __attribute__((aligned(64))); /* as KVM_GET_LAPIC shows them */
 	struct vcpu *cpu;
 	_Atomic bool irr_pending; /* some IRR bit may be set; false: none is */
-	_Atomic uint64_t base;	  /* IA32_APIC_BASE */
+	_Atomic uint64_t base;    /* IA32_APIC_BASE */
 	_Atomic uint32_t events;  /* EVENT_INIT, EVENT_SIPI */
 	_Atomic uint8_t sipi_vector;
-	_Atomic uint32_t arb;	  /* messages taken by lowest-priority arbitration */
-	_Atomic uint32_t errors;  /* for ESR, not shown before it is written */
-	_Atomic int user_eoi;	  /* split irqchip: vector for KVM_EXIT_IOAPIC_EOI, -1 */
+	_Atomic uint32_t arb;    /* messages taken by lowest-priority arbitration */
+	_Atomic uint32_t errors; /* for ESR, not shown before it is written */
+	_Atomic int user_eoi;    /* split irqchip: vector for KVM_EXIT_IOAPIC_EOI, -1 */
 
 	/* timer: own thread but for `deadline`, `notified` */
-	_Atomic ns_t deadline;	  /* CLOCK_MONOTONIC, NEVER: off */
-	_Atomic ns_t notified;	  /* the deadline that the service thread has told of */
+	_Atomic ns_t deadline; /* CLOCK_MONOTONIC, NEVER: off */
+	_Atomic ns_t notified; /* the deadline that the service thread has told of */
 	ns_t period;
 	uint64_t tsc_deadline;
 
 	uint64_t pv_eoi_msr;
-	bool pv_eoi_pending;	  /* the guest's word says "no EOI needed" */
+	bool pv_eoi_pending; /* the guest's word says "no EOI needed" */
 };
 
 static inline uint32_t lapic_reg(const struct lapic *l, unsigned offset)
@@ -194,8 +221,8 @@ struct ioapic {
 	uint32_t lines[IOAPIC_PINS];
 	_Atomic uint64_t handled[4]; /* vectors whose EOI must come here */
 };
-#define REDIR_MASKED	 BIT64(16)
-#define REDIR_LEVEL	 BIT64(15)
+#define REDIR_MASKED     BIT64(16)
+#define REDIR_LEVEL      BIT64(15)
 #define REDIR_REMOTE_IRR BIT64(14)
 void ioapic_init(struct ioapic *io, struct vm *vm);
 int ioapic_set_line_locked(struct ioapic *io, unsigned pin, enum irq_source source, bool level);
@@ -216,13 +243,13 @@ static inline bool ioapic_handles(const struct ioapic *io, uint8_t vector)
 struct pit {
 	struct vm *vm;
 	struct kvm_pit_channel_state ch[3];
-	uint32_t flags; /* KVM_PIT_FLAGS_* */
+	uint32_t flags;    /* KVM_PIT_FLAGS_* */
 	bool speaker_port; /* KVM_PIT_SPEAKER_DUMMY */
 	bool reinject;
-	bool irq_acked;	   /* the last tick was taken */
-	uint32_t backlog;  /* ticks that wait for it */
+	bool irq_acked;        /* the last tick was taken */
+	uint32_t backlog;      /* ticks that wait for it */
 	_Atomic ns_t deadline; /* next tick of channel 0 */
-	ns_t period;	   /* 0: one shot */
+	ns_t period;           /* 0: one shot */
 };
 struct pit *pit_new(struct vm *vm, uint32_t flags);
 bool pit_read_locked(struct pit *p, uint16_t port, uint8_t *ret);
@@ -246,8 +273,8 @@ struct route {
 struct routing {
 	struct route *routes;
 	unsigned count;
-	int first[GSI_MAX];		/* by GSI, -1 */
-	int gsi_of[3][IOAPIC_PINS];	/* by chip and pin, -1 */
+	int first[GSI_MAX];         /* by GSI, -1 */
+	int gsi_of[3][IOAPIC_PINS]; /* by chip and pin, -1 */
 };
 struct routing *routing_new_default(bool empty);
 int routing_new(struct vm *vm, const struct kvm_irq_routing_entry *e, unsigned n,
@@ -265,7 +292,7 @@ bool gsi_has_waiter_locked(struct vm *vm, unsigned chip, unsigned pin);
 /* --- eventfds ----------------------------------------------------------------------------- */
 struct irqfd {
 	int fd, resample_fd; /* ours; resample_fd -1: none */
-	uint64_t id;	     /* see eventfd_identity() */
+	uint64_t id;         /* see eventfd_identity() */
 	uint32_t gsi;
 	struct irqfd *next;
 };

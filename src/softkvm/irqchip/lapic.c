@@ -14,10 +14,10 @@
 #include "softkvm/cpu/msr.h"
 #include "softkvm/irqchip/irqchip_int.h"
 
-#define VERSION_BASE	 0x50014u /* version 14H, six LVT entries */
+#define VERSION_BASE     0x50014u /* version 14H, six LVT entries */
 #define VERSION_NO_BCAST BIT(24)
-#define LVT_VECTOR	 0xffu
-#define LVT_STATUS_BITS	 (BIT(12) | BIT(14)) /* read-only: delivery status, remote IRR */
+#define LVT_VECTOR       0xffu
+#define LVT_STATUS_BITS  (BIT(12) | BIT(14)) /* read-only: delivery status, remote IRR */
 
 /* --- bits ---------------------------------------------------------------------------- */
 static uint32_t *bank_word(const struct lapic *l, unsigned bank, unsigned word)
@@ -35,8 +35,8 @@ bool lapic_bit_set(struct lapic *l, unsigned bank, uint8_t vector, bool on)
 {
 	uint32_t *word = bank_word(l, bank, vector / 32), bit = BIT(vector % 32);
 
-	return bit & (on ? __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) :
-			   __atomic_fetch_and(word, ~bit, __ATOMIC_SEQ_CST));
+	return bit & (on ? __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST)
+			 : __atomic_fetch_and(word, ~bit, __ATOMIC_SEQ_CST));
 }
 
 int lapic_highest(const struct lapic *l, unsigned bank)
@@ -123,7 +123,8 @@ void lapic_pv_eoi_sync(struct lapic *l)
 static void pv_eoi_offer(struct lapic *l, uint8_t vector)
 {
 	if (!(l->pv_eoi_msr & PV_EOI_ENABLED) || atomic_load(&l->irr_pending) ||
-	    lapic_bit(l, APIC_TMR, vector) || ioapic_handles(&l->cpu->vm->irqchip->ioapic, vector)) {
+	    lapic_bit(l, APIC_TMR, vector) ||
+	    ioapic_handles(&l->cpu->vm->irqchip->ioapic, vector)) {
 		return;
 	}
 	l->pv_eoi_pending = pv_eoi_word(l, true);
@@ -275,10 +276,28 @@ static uint32_t x2apic_ldr(uint32_t id)
 static bool is_register(unsigned offset)
 {
 	switch (offset) {
-	case APIC_ID: case APIC_LVR: case APIC_TPR: case APIC_APR: case APIC_PPR: case APIC_EOI:
-	case APIC_LDR: case APIC_DFR: case APIC_SVR: case APIC_ESR: case APIC_ICR: case APIC_ICR2:
-	case APIC_LVTT: case APIC_LVTTHMR: case APIC_LVTPC: case APIC_LVT0: case APIC_LVT1:
-	case APIC_LVTERR: case APIC_TMICT: case APIC_TMCCT: case APIC_TDCR: case APIC_RRD:
+	case APIC_ID:
+	case APIC_LVR:
+	case APIC_TPR:
+	case APIC_APR:
+	case APIC_PPR:
+	case APIC_EOI:
+	case APIC_LDR:
+	case APIC_DFR:
+	case APIC_SVR:
+	case APIC_ESR:
+	case APIC_ICR:
+	case APIC_ICR2:
+	case APIC_LVTT:
+	case APIC_LVTTHMR:
+	case APIC_LVTPC:
+	case APIC_LVT0:
+	case APIC_LVT1:
+	case APIC_LVTERR:
+	case APIC_TMICT:
+	case APIC_TMCCT:
+	case APIC_TDCR:
+	case APIC_RRD:
 		return true;
 	default:
 		return offset >= APIC_ISR && offset < APIC_ESR && (offset & 0xf) == 0;
@@ -420,7 +439,11 @@ bool lapic_write_reg(struct lapic *l, unsigned offset, uint32_t v)
 	case APIC_ICR2:
 		lapic_reg_set(l, APIC_ICR2, x2apic ? v : v & 0xff000000u);
 		return true;
-	case APIC_LVTT: case APIC_LVTTHMR: case APIC_LVTPC: case APIC_LVT0: case APIC_LVT1:
+	case APIC_LVTT:
+	case APIC_LVTTHMR:
+	case APIC_LVTPC:
+	case APIC_LVT0:
+	case APIC_LVT1:
 	case APIC_LVTERR:
 		write_lvt(l, offset, v);
 		return true;
@@ -436,7 +459,8 @@ bool lapic_write_reg(struct lapic *l, unsigned offset, uint32_t v)
 	}
 }
 
-/* --- the MMIO page (xAPIC) --------------------------------------------------------------------- */
+/* --- the MMIO page (xAPIC) ---------------------------------------------------------------------
+ */
 static void mmio_read(struct lapic *l, unsigned offset, void *buf, unsigned len)
 {
 	uint32_t v = 0;
@@ -470,7 +494,8 @@ static bool in_page(const struct lapic *l, gpa_t gpa)
 	return gpa - base < 0x1000;
 }
 
-/* With the APIC off or in x2APIC mode the page is a hole, filled with ones unless the quirk is off. */
+/* With the APIC off or in x2APIC mode the page is a hole, filled with ones unless the quirk is off.
+ */
 static bool mmio_is_hole(const struct lapic *l, bool *ret_taken)
 {
 	if (lapic_hw_enabled(l) && !lapic_x2apic(l)) {
@@ -511,8 +536,9 @@ bool lapic_mmio_write(struct vcpu *cpu, gpa_t gpa, const void *buf, unsigned len
 	return true;
 }
 
-/* --- MSRs (x2APIC, SDM 3A table 11-6) ----------------------------------------------------------- */
-#define MSR_X2APIC	 0x800u
+/* --- MSRs (x2APIC, SDM 3A table 11-6) -----------------------------------------------------------
+ */
+#define MSR_X2APIC       0x800u
 #define MSR_TSC_DEADLINE 0x6e0u
 
 static bool is_x2apic_register(unsigned offset)
@@ -578,7 +604,8 @@ bool lapic_msr_write(struct vcpu *cpu, uint32_t msr, uint64_t v)
 	return l && lapic_x2apic(l) && write_x2apic(l, (msr - MSR_X2APIC) << 4, v);
 }
 
-/* --- CR8, base ----------------------------------------------------------------------------------- */
+/* --- CR8, base -----------------------------------------------------------------------------------
+ */
 uint64_t lapic_get_cr8(struct vcpu *cpu)
 {
 	return cpu->lapic ? lapic_reg(cpu->lapic, APIC_TPR) >> 4 & 15 : cpu->cr8;
@@ -655,7 +682,8 @@ bool lapic_set_base(struct vcpu *cpu, uint64_t v, bool host)
 	return true;
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------ */
 /* Registers after RESET (SDM 3A table 11-1); INIT keeps ID and base. */
 void lapic_reset(struct vcpu *cpu, bool init)
 {
@@ -718,7 +746,8 @@ void lapic_free(struct vcpu *cpu)
 	cpu->lapic = NULL;
 }
 
-/* --- KVM_GET_LAPIC, KVM_SET_LAPIC (KVM API 4.57, 4.58) ------------------------------------------------- */
+/* --- KVM_GET_LAPIC, KVM_SET_LAPIC (KVM API 4.57, 4.58)
+ * ------------------------------------------------- */
 static uint32_t state_reg(const struct kvm_lapic_state *s, unsigned offset)
 {
 	return load_le32(s->regs + offset);
@@ -755,8 +784,7 @@ int lapic_set_state(struct vcpu *cpu, const struct kvm_lapic_state *s)
 	}
 	lapic_reg_set(l, APIC_LVR, version(l));
 	if (x2apic) {
-		uint32_t id = cpu->vm->cap.x2apic_32bit_ids ? cpu->id :
-							      state_reg(s, APIC_ID) >> 24;
+		uint32_t id = cpu->vm->cap.x2apic_32bit_ids ? cpu->id : state_reg(s, APIC_ID) >> 24;
 
 		lapic_reg_set(l, APIC_ID, id);
 		lapic_reg_set(l, APIC_LDR, x2apic_ldr(id));

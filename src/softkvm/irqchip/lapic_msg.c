@@ -4,9 +4,9 @@
  */
 #include "softkvm/irqchip/irqchip_int.h"
 
-#define BROADCAST_XAPIC	 0xffu
+#define BROADCAST_XAPIC  0xffu
 #define BROADCAST_X2APIC UINT32_MAX
-#define VECTOR_MIN	 16u /* lower ones are exceptions: illegal in a message */
+#define VECTOR_MIN       16u /* lower ones are exceptions: illegal in a message */
 
 /* --- receiving ------------------------------------------------------------------------- */
 void lapic_queue_nmi(struct vcpu *cpu)
@@ -195,7 +195,8 @@ static bool match(const struct lapic *l, const struct irq_msg *m)
 	case DEST_OTHERS:
 		return l != m->source;
 	default:
-		return is_broadcast(l, m) || (m->logical ? match_logical(l, m) : match_physical(l, m));
+		return is_broadcast(l, m) ||
+		       (m->logical ? match_logical(l, m) : match_physical(l, m));
 	}
 }
 
@@ -238,15 +239,16 @@ int msg_deliver(struct vm *vm, const struct irq_msg *m)
 	uint32_t n = atomic_load_explicit(&vm->vcpu_count, memory_order_acquire);
 	int r = -1;
 
-	if (m->mode == DELIVER_LOWEST || (m->lowest_hint && m->mode == DELIVER_FIXED && m->logical)) {
+	if (m->mode == DELIVER_LOWEST ||
+	    (m->lowest_hint && m->mode == DELIVER_FIXED && m->logical)) {
 		return deliver_lowest(vm, m);
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		struct lapic *l = vm->vcpus[i]->lapic;
 
 		if (l && match(l, m)) {
-			r = MAX(r, 0) + lapic_accept(l, m->mode, m->vector, m->assert,
-						     m->level_triggered);
+			r = MAX(r, 0) +
+			    lapic_accept(l, m->mode, m->vector, m->assert, m->level_triggered);
 		}
 	}
 	return r;
@@ -291,7 +293,8 @@ void lapic_send_ipi(struct lapic *l, uint32_t icr_low, uint32_t icr_high)
 	msg_deliver(l->cpu->vm, &m);
 }
 
-/* --- KVM_HC_SEND_IPI (KVM's hypercall document) ------------------------------------------------ */
+/* --- KVM_HC_SEND_IPI (KVM's hypercall document) ------------------------------------------------
+ */
 #define PV_IPI_ERROR (-22) /* KVM_EINVAL */
 
 static struct lapic *lapic_by_id(struct vm *vm, uint32_t id)

@@ -5,8 +5,8 @@
 #include "softkvm/cpu/msr.h"
 #include "softkvm/irqchip/testchip.h"
 
-#define MSR_ICR	 0x830u
-#define MSR_EOI	 0x80bu
+#define MSR_ICR  0x830u
+#define MSR_EOI  0x80bu
 #define MSR_SELF 0x83fu
 
 static void test_reset_values(struct test *t)
@@ -178,17 +178,17 @@ static void test_modes(struct test *t)
 	uint32_t page;
 
 	testchip_open(&c, IRQCHIP_FULL, 2);
-	CHECK(t, !lapic_msr_read(c.cpu[1], 0x802, &v)); /* not in x2APIC mode */
-	CHECK(t, !lapic_set_base(c.cpu[1], 0xfee00400, false));	  /* EXTD without EN */
-	CHECK(t, !lapic_set_base(c.cpu[1], 0xfee00801, false));	  /* reserved bit */
+	CHECK(t, !lapic_msr_read(c.cpu[1], 0x802, &v));         /* not in x2APIC mode */
+	CHECK(t, !lapic_set_base(c.cpu[1], 0xfee00400, false)); /* EXTD without EN */
+	CHECK(t, !lapic_set_base(c.cpu[1], 0xfee00801, false)); /* reserved bit */
 	CHECK(t, lapic_set_base(c.cpu[1], 0xfee00c00, false));
 	CHECK(t, !lapic_set_base(c.cpu[1], 0xfee00800, false)); /* x2APIC to xAPIC */
 	CHECK(t, lapic_msr_read(c.cpu[1], 0x802, &v) && v == 1);
 	CHECK(t, lapic_msr_read(c.cpu[1], 0x80d, &v) && v == 2);
-	CHECK(t, !lapic_msr_read(c.cpu[1], 0x80e, &v));	    /* no DFR */
-	CHECK(t, !lapic_msr_read(c.cpu[1], MSR_EOI, &v));   /* write-only */
+	CHECK(t, !lapic_msr_read(c.cpu[1], 0x80e, &v));   /* no DFR */
+	CHECK(t, !lapic_msr_read(c.cpu[1], MSR_EOI, &v)); /* write-only */
 	CHECK(t, !lapic_msr_write(c.cpu[1], MSR_EOI, 1));
-	CHECK(t, !lapic_msr_write(c.cpu[1], 0x802, 5));	    /* read-only */
+	CHECK(t, !lapic_msr_write(c.cpu[1], 0x802, 5)); /* read-only */
 	CHECK(t, !lapic_msr_write(c.cpu[1], 0x808, BIT64(32)));
 	CHECK(t, lapic_msr_write(c.cpu[1], 0x80f, 0x1ff));
 	CHECK(t, lapic_msr_write(c.cpu[1], MSR_SELF, 0x77));
@@ -286,7 +286,7 @@ static void test_pv(struct test *t)
 	ipi(&c, 0, 0, 0x61);
 	CHECK_EQ(t, irq_acknowledge(c.cpu[0]), 0x61);
 	CHECK_EQ(t, c.ram[0x1000], 1); /* no EOI is needed */
-	c.ram[0x1000] = 0;	       /* the guest's EOI */
+	c.ram[0x1000] = 0;             /* the guest's EOI */
 	CHECK_EQ(t, apic_get(&c, 0, APIC_ISR + 0x30), 0);
 	ipi(&c, 0, 0, 0x62);
 	CHECK_EQ(t, irq_acknowledge(c.cpu[0]), 0x62);

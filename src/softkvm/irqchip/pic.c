@@ -19,7 +19,7 @@
 #define ICW1_ICW4   0x01
 #define ICW4_AUTO   0x02
 #define ICW4_SFNM   0x10
-#define OCW3	    0x08
+#define OCW3        0x08
 
 static unsigned priority_of(const struct kvm_pic_state *h, uint8_t mask)
 {
@@ -131,8 +131,8 @@ static void end_of(struct pic *p, unsigned half, uint8_t mask)
 	p->half[half].isr &= (uint8_t)~mask;
 	for (unsigned pin = 0; pin < 8; pin++) {
 		if (ended & BIT(pin)) {
-			gsi_acked_locked(p->vm, half ? KVM_IRQCHIP_PIC_SLAVE :
-						       KVM_IRQCHIP_PIC_MASTER, pin);
+			gsi_acked_locked(
+				p->vm, half ? KVM_IRQCHIP_PIC_SLAVE : KVM_IRQCHIP_PIC_MASTER, pin);
 		}
 	}
 }

@@ -14,7 +14,7 @@
 
 #include "softkvm/irqchip/irqchip_int.h"
 
-#define PIT_HZ	      1193182
+#define PIT_HZ        1193182
 #define PERIOD_MIN_NS (200 * NS_PER_US)
 #define BACKLOG_MAX   100u
 #define COUNT_MAX     0x10000u

@@ -45,8 +45,7 @@ static int add(struct routing *r, const struct route *in)
 
 	for (int i = r->first[in->gsi]; i >= 0; i = r->routes[i].next) {
 		if (in->type != KVM_IRQ_ROUTING_IRQCHIP ||
-		    r->routes[i].type != KVM_IRQ_ROUTING_IRQCHIP ||
-		    r->routes[i].chip == in->chip) {
+		    r->routes[i].type != KVM_IRQ_ROUTING_IRQCHIP || r->routes[i].chip == in->chip) {
 			return -EINVAL;
 		}
 	}
@@ -137,8 +136,8 @@ static int drive(struct vm *vm, const struct route *route, enum irq_source sourc
 	if (route->chip == KVM_IRQCHIP_IOAPIC) {
 		return ioapic_set_line_locked(&chip->ioapic, route->pin, source, level);
 	}
-	return pic_set_line_locked(&chip->pic, route->pin + (route->chip == KVM_IRQCHIP_PIC_SLAVE ?
-							     8 : 0),
+	return pic_set_line_locked(&chip->pic,
+				   route->pin + (route->chip == KVM_IRQCHIP_PIC_SLAVE ? 8 : 0),
 				   source, level);
 }
 

@@ -33,8 +33,8 @@ static inline void testchip_open(struct testchip *t, enum irqchip_mode mode, uns
 	memset(t, 0, sizeof(*t));
 	ASSERT(vm_new(0, &t->vm) == 0);
 	t->chip = t->vm->irqchip;
-	t->ram = mmap(NULL, TESTCHIP_RAM_BYTES, PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	t->ram = mmap(NULL, TESTCHIP_RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
 	ASSERT(t->ram != MAP_FAILED);
 	r.userspace_addr = (uintptr_t)t->ram;
 	pthread_mutex_lock(&t->vm->lock);

@@ -28,20 +28,21 @@
 #include "base/util.h"
 #include "softkvm/softkvm.h"
 
-#define DEVICE	 "/dev/kvm"
-#define SIGNALS	 65
+#define DEVICE   "/dev/kvm"
+#define SIGNALS  65
 #define EXPORTED __attribute__((visibility("default")))
 
-/* libc's function behind ours. Resolved at the first call: others may call us before any start-up code. */
-#define REAL(name)                                                                                 \
-	({                                                                                         \
-		static _Atomic(void *) real__;                                                     \
-		void *p__ = atomic_load_explicit(&real__, memory_order_relaxed);                   \
-		if (!p__) {                                                                        \
-			p__ = dlsym(RTLD_NEXT, #name);                                             \
-			atomic_store_explicit(&real__, p__, memory_order_relaxed);                 \
-		}                                                                                  \
-		(__typeof__(&name))p__;                                                            \
+/* libc's function behind ours. Resolved at the first call: others may call us before any start-up
+ * code. */
+#define REAL(name)                                                                 \
+	({                                                                         \
+		static _Atomic(void *) real__;                                     \
+		void *p__ = atomic_load_explicit(&real__, memory_order_relaxed);   \
+		if (!p__) {                                                        \
+			p__ = dlsym(RTLD_NEXT, #name);                             \
+			atomic_store_explicit(&real__, p__, memory_order_relaxed); \
+		}                                                                  \
+		(__typeof__(&name))p__;                                            \
 	})
 
 static __thread bool inside __attribute__((tls_model("initial-exec")));
@@ -71,26 +72,26 @@ static mode_t mode_arg(int flags, va_list args)
 	return takes_mode(flags) ? (mode_t)va_arg(args, int) : 0;
 }
 
-#define DEFINE_OPEN(name)                                                                          \
-	EXPORTED int name(const char *path, int flags, ...)                                        \
-	{                                                                                          \
-		va_list args;                                                                      \
-		mode_t mode;                                                                       \
-		va_start(args, flags);                                                             \
-		mode = mode_arg(flags, args);                                                      \
-		va_end(args);                                                                      \
-		return is_device(path) ? result(softkvm_open()) : REAL(name)(path, flags, mode);   \
+#define DEFINE_OPEN(name)                                                                        \
+	EXPORTED int name(const char *path, int flags, ...)                                      \
+	{                                                                                        \
+		va_list args;                                                                    \
+		mode_t mode;                                                                     \
+		va_start(args, flags);                                                           \
+		mode = mode_arg(flags, args);                                                    \
+		va_end(args);                                                                    \
+		return is_device(path) ? result(softkvm_open()) : REAL(name)(path, flags, mode); \
 	}
-#define DEFINE_OPENAT(name)                                                                        \
-	EXPORTED int name(int dir, const char *path, int flags, ...)                               \
-	{                                                                                          \
-		va_list args;                                                                      \
-		mode_t mode;                                                                       \
-		va_start(args, flags);                                                             \
-		mode = mode_arg(flags, args);                                                      \
-		va_end(args);                                                                      \
-		return is_device(path) ? result(softkvm_open()) :                                  \
-					 REAL(name)(dir, path, flags, mode);                       \
+#define DEFINE_OPENAT(name)                                                  \
+	EXPORTED int name(int dir, const char *path, int flags, ...)         \
+	{                                                                    \
+		va_list args;                                                \
+		mode_t mode;                                                 \
+		va_start(args, flags);                                       \
+		mode = mode_arg(flags, args);                                \
+		va_end(args);                                                \
+		return is_device(path) ? result(softkvm_open())              \
+				       : REAL(name)(dir, path, flags, mode); \
 	}
 DEFINE_OPEN(open)
 DEFINE_OPEN(open64)
@@ -169,7 +170,8 @@ EXPORTED int close(int fd)
 
 EXPORTED int close_range(unsigned int first, unsigned int last, int flags)
 {
-	for (unsigned fd = first; !(flags & CLOSE_RANGE_CLOEXEC) && fd <= MIN(last, 1u << 20); fd++) {
+	for (unsigned fd = first; !(flags & CLOSE_RANGE_CLOEXEC) && fd <= MIN(last, 1u << 20);
+	     fd++) {
 		softkvm_forget((int)fd);
 	}
 	return REAL(close_range)(first, last, flags);
@@ -231,10 +233,11 @@ EXPORTED int fcntl64(int fd, int command, ...)
 	return control(fd, command, arg);
 }
 
-/* --- signals ----------------------------------------------------------------------------------- */
+/* --- signals -----------------------------------------------------------------------------------
+ */
 static struct {
 	_Atomic(void *) handler; /* the program's; NULL: not wrapped */
-	_Atomic int flags;	 /* as the program gave them */
+	_Atomic int flags;       /* as the program gave them */
 } wrapped[SIGNALS];
 
 static void on_signal(int sig, siginfo_t *info, void *context)

@@ -30,7 +30,8 @@ static bool find_shim(char *ret, size_t size)
 		if (slash) {
 			*slash = '\0';
 		}
-		if (snprintf(ret, size, "%s/%s", self, SHIM) < (int)size && access(ret, R_OK) == 0) {
+		if (snprintf(ret, size, "%s/%s", self, SHIM) < (int)size &&
+		    access(ret, R_OK) == 0) {
 			return true;
 		}
 	}
