@@ -23,31 +23,56 @@ enum { BATCH = 512, SHOWN_PER_ROW = 2 };
 static uint64_t undefined_flags(const struct insn *in)
 {
 	switch (in->op) {
-	case OP_DIV: case OP_IDIV:
+	case OP_DIV:
+	case OP_IDIV:
 		return FL_ARITH;
-	case OP_DAA: case OP_DAS:
+	case OP_DAA:
+	case OP_DAS:
 		return FL_OF;
-	case OP_AAA: case OP_AAS:
+	case OP_AAA:
+	case OP_AAS:
 		return FL_OF | FL_SF | FL_ZF | FL_PF;
-	case OP_AAM: case OP_AAD:
+	case OP_AAM:
+	case OP_AAD:
 		return FL_OF | FL_AF | FL_CF;
-	case OP_MUL: case OP_IMUL1: case OP_IMUL2: case OP_IMUL3:
+	case OP_MUL:
+	case OP_IMUL1:
+	case OP_IMUL2:
+	case OP_IMUL3:
 		return FL_SF | FL_ZF | FL_AF | FL_PF;
-	case OP_SHLD: case OP_SHRD: /* count above the size: everything */
+	case OP_SHLD:
+	case OP_SHRD: /* count above the size: everything */
 		return in->osz == 2 ? FL_ARITH : FL_AF | FL_OF;
-	case OP_SHL: case OP_SHR: case OP_SAR:
+	case OP_SHL:
+	case OP_SHR:
+	case OP_SAR:
 		return FL_AF | FL_OF | (in->osz < 4 ? FL_CF : 0);
-	case OP_ROL: case OP_ROR: case OP_RCL: case OP_RCR:
+	case OP_ROL:
+	case OP_ROR:
+	case OP_RCL:
+	case OP_RCR:
 		return FL_OF;
-	case OP_BSF: case OP_BSR:
+	case OP_BSF:
+	case OP_BSR:
 		return FL_ARITH & ~(unsigned)FL_ZF;
-	case OP_TZCNT: case OP_LZCNT:
+	case OP_TZCNT:
+	case OP_LZCNT:
 		return FL_OF | FL_SF | FL_PF | FL_AF;
-	case OP_BT: case OP_BTS: case OP_BTR: case OP_BTC:
+	case OP_BT:
+	case OP_BTS:
+	case OP_BTR:
+	case OP_BTC:
 		return FL_OF | FL_SF | FL_AF | FL_PF;
-	case OP_AND: case OP_OR: case OP_XOR: case OP_TEST:
+	case OP_AND:
+	case OP_OR:
+	case OP_XOR:
+	case OP_TEST:
 		return FL_AF;
-	case OP_ANDN: case OP_BLSI: case OP_BLSR: case OP_BLSMSK: case OP_BZHI:
+	case OP_ANDN:
+	case OP_BLSI:
+	case OP_BLSR:
+	case OP_BLSMSK:
+	case OP_BZHI:
 		return FL_AF | FL_PF;
 	case OP_BEXTR:
 		return FL_AF | FL_PF | FL_SF;
@@ -61,14 +86,15 @@ struct hole {
 	unsigned at, len;
 };
 
-static const struct hole env_holes[] = { { 12, 12 } };		      /* FIP, FOP, FDP */
-static const struct hole fxsave_holes[] = { { 6, 18 }, { 28, 4 } };  /* they, and MXCSR_MASK */
+static const struct hole env_holes[] = { { 12, 12 } };              /* FIP, FOP, FDP */
+static const struct hole fxsave_holes[] = { { 6, 18 }, { 28, 4 } }; /* they, and MXCSR_MASK */
 static const struct hole xsave_holes[] = { { 6, 18 }, { 28, 4 }, { 512, 8 } }; /* XSTATE_BV */
 
 static const struct hole *holes_of(const struct insn *in, unsigned *ret_n)
 {
 	switch (in->op) {
-	case OP_FNSTENV: case OP_FNSAVE:
+	case OP_FNSTENV:
+	case OP_FNSAVE:
 		*ret_n = in->osz == 2 ? 0 : 1;
 		return env_holes;
 	case OP_FXSAVE:
@@ -132,8 +158,14 @@ static void forget_pointers(uint8_t *x)
 static bool is_image(const struct insn *in)
 {
 	switch (in->op) {
-	case OP_FNSTENV: case OP_FLDENV: case OP_FNSAVE: case OP_FRSTOR: case OP_FXSAVE:
-	case OP_FXRSTOR: case OP_XSAVE: case OP_XRSTOR:
+	case OP_FNSTENV:
+	case OP_FLDENV:
+	case OP_FNSAVE:
+	case OP_FRSTOR:
+	case OP_FXSAVE:
+	case OP_FXRSTOR:
+	case OP_XSAVE:
+	case OP_XRSTOR:
 		return true;
 	default:
 		return false;
@@ -153,8 +185,8 @@ static void canonicalize_page_fault(const struct insn *in, struct dt_result *r)
 }
 
 /*
- * Contents of empty x87 registers are nobody's: FNINIT and FINCSTP may leave anything by the manual,
- * but this is what the host does too, so they are compared.
+ * Contents of empty x87 registers are nobody's: FNINIT and FINCSTP may leave anything by the
+ * manual, but this is what the host does too, so they are compared.
  */
 static void canonicalize(const struct dt_case *c, const struct insn *in, struct dt_result *r)
 {
@@ -194,8 +226,8 @@ static void show_bytes(const char *name, const uint8_t *a, const uint8_t *b, uns
 {
 	for (unsigned i = 0; i < n; i += 8) {
 		if (memcmp(a + i, b + i, 8)) {
-			printf("#   %s+%" PRIx64 ": host %016" PRIx64 " softkvm %016" PRIx64 "\n", name,
-			       base + i, load_le64(a + i), load_le64(b + i));
+			printf("#   %s+%" PRIx64 ": host %016" PRIx64 " softkvm %016" PRIx64 "\n",
+			       name, base + i, load_le64(a + i), load_le64(b + i));
 		}
 	}
 }
@@ -207,8 +239,8 @@ static void show_case(const struct dt_case *c)
 		printf(" %02x", c->code[i]);
 	}
 	printf("  flags %" PRIx64 " mxcsr %x fcw %x fsw %x ftw %x\n", c->in.rflags,
-	       load_le32(c->in.xsave + FXS_MXCSR), load_le16(c->in.xsave), load_le16(c->in.xsave + 2),
-	       c->in.xsave[FXS_FTW]);
+	       load_le32(c->in.xsave + FXS_MXCSR), load_le16(c->in.xsave),
+	       load_le16(c->in.xsave + 2), c->in.xsave[FXS_FTW]);
 	for (unsigned i = 0; i < 16; i += 4) {
 		printf("#   gpr%u %016" PRIx64 " %016" PRIx64 " %016" PRIx64 " %016" PRIx64 "\n", i,
 		       c->in.gpr[i], c->in.gpr[i + 1], c->in.gpr[i + 2], c->in.gpr[i + 3]);
@@ -230,13 +262,13 @@ static void show_inputs(const struct dt_case *c, const struct insn *in)
 	for (unsigned i = 0; i < 3; i++) {
 		const uint8_t *lo = x + FXS_XMM + regs[i] * 16, *hi = x + XS_AVX + regs[i] * 16;
 
-		printf("#   v%u %016" PRIx64 " %016" PRIx64 " %016" PRIx64 " %016" PRIx64 "\n", regs[i],
-		       load_le64(hi + 8), load_le64(hi), load_le64(lo + 8), load_le64(lo));
+		printf("#   v%u %016" PRIx64 " %016" PRIx64 " %016" PRIx64 " %016" PRIx64 "\n",
+		       regs[i], load_le64(hi + 8), load_le64(hi), load_le64(lo + 8), load_le64(lo));
 	}
 	if (op_group(in->op) == OPG_X87) {
 		for (unsigned i = 0; i < 8; i++) {
-			printf("#   st%u %04x:%016" PRIx64 "\n", i, load_le16(x + FXS_ST + i * 16 + 8),
-			       load_le64(x + FXS_ST + i * 16));
+			printf("#   st%u %04x:%016" PRIx64 "\n", i,
+			       load_le16(x + FXS_ST + i * 16 + 8), load_le64(x + FXS_ST + i * 16));
 		}
 	}
 }
@@ -246,7 +278,8 @@ static void show_difference(const struct dt_case *c, const struct insn *in,
 {
 	char text[96];
 
-	insn_disassemble(c->code, c->len, c->in.rip, c->m32 ? MODE_32 : MODE_64, text, sizeof(text));
+	insn_disassemble(c->code, c->len, c->in.rip, c->m32 ? MODE_32 : MODE_64, text,
+			 sizeof(text));
 	printf("# differs%s: %s (row %u)\n", c->m32 ? " (32-bit)" : "", text, c->row);
 	show_case(c);
 	show_inputs(c, in);
@@ -256,7 +289,8 @@ static void show_difference(const struct dt_case *c, const struct insn *in,
 	}
 	show_bytes("gpr*8", (const uint8_t *)n->state.gpr, (const uint8_t *)s->state.gpr, 128, 0);
 	if (n->state.rip != s->state.rip || n->state.rflags != s->state.rflags) {
-		printf("#   rip, flags: host %" PRIx64 " %" PRIx64 " softkvm %" PRIx64 " %" PRIx64 "\n",
+		printf("#   rip, flags: host %" PRIx64 " %" PRIx64 " softkvm %" PRIx64 " %" PRIx64
+		       "\n",
 		       n->state.rip, n->state.rflags, s->state.rip, s->state.rflags);
 	}
 	show_bytes("xsave", n->state.xsave, s->state.xsave, XS_SIZE, 0);
@@ -311,12 +345,20 @@ static bool tolerated(const struct dt_case *c, const struct insn *in, const stru
 		return n->vector == EX_PF && s->vector == EX_GP;
 	case OP_POPA: /* registers popped before the fault */
 		return n->vector == EX_PF && s->vector == EX_PF;
-	case OP_MASKMOVQ: case OP_MASKMOVDQU: case OP_VMASKMOVDQU: /* faults of bytes masked out */
+	case OP_MASKMOVQ:
+	case OP_MASKMOVDQU:
+	case OP_VMASKMOVDQU: /* faults of bytes masked out */
 		return (n->vector == EX_PF || n->vector == EX_GP) &&
 		       (s->vector == EX_PF || s->vector == EX_GP || s->vector == DT_VECTOR_NONE);
-	case OP_SHA1NEXTE: case OP_SHA1MSG1: case OP_SHA1MSG2: case OP_SHA1RNDS4:
-	case OP_SHA256RNDS2: case OP_SHA256MSG1: case OP_SHA256MSG2: /* AMD's need no alignment */
-		return s->vector == EX_GP && (in->flags & INSN_MEM) && (operand_address(c, in) & 15);
+	case OP_SHA1NEXTE:
+	case OP_SHA1MSG1:
+	case OP_SHA1MSG2:
+	case OP_SHA1RNDS4:
+	case OP_SHA256RNDS2:
+	case OP_SHA256MSG1:
+	case OP_SHA256MSG2: /* AMD's need no alignment */
+		return s->vector == EX_GP && (in->flags & INSN_MEM) &&
+		       (operand_address(c, in) & 15);
 	default:
 		return false;
 	}

@@ -19,7 +19,7 @@
  * Addresses in the child, and in softkvm's TLB. All fit in 31 bits, for 67-prefixed forms. Code and
  * state lie more than 256 MiB from the windows, as far as BT reaches with 32 bits.
  */
-#define DT_CODE	     0x50000000ull /* one page, executable */
+#define DT_CODE      0x50000000ull /* one page, executable */
 #define DT_STATE     0x50010000ull /* struct dt_state of the case under way */
 #define DT_WINDOW    0x20000000ull /* two pages, readable and writable; holes on both sides */
 #define DT_WINDOW_RO 0x20010000ull /* one page, read-only; holes on both sides */
@@ -49,10 +49,10 @@ enum { DT_PATCH_MAX = XS_SIZE };
 struct dt_case {
 	uint8_t code[16];
 	unsigned len;
-	unsigned row;	    /* what it was made from */
-	bool m32;	    /* run in 32-bit (compatibility) mode, with 32-bit registers */
+	unsigned row; /* what it was made from */
+	bool m32;     /* run in 32-bit (compatibility) mode, with 32-bit registers */
 	struct dt_state in;
-	uint64_t patch_at;  /* these bytes go to memory before */
+	uint64_t patch_at; /* these bytes go to memory before */
 	unsigned patch_len;
 	uint8_t patch[DT_PATCH_MAX];
 	struct dt_result native;
@@ -96,9 +96,9 @@ void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *r
 struct dt_options {
 	uint64_t seed;
 	unsigned cases_per_row; /* each round */
-	unsigned seconds;	/* 0: one round */
-	const char *only;	/* a mnemonic, or NULL */
-	bool verbose;		/* print all differences in full, and coverage */
+	unsigned seconds;       /* 0: one round */
+	const char *only;       /* a mnemonic, or NULL */
+	bool verbose;           /* print all differences in full, and coverage */
 };
 struct dt_report {
 	unsigned rows, rows_covered, rows_excluded;

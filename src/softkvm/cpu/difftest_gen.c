@@ -55,13 +55,13 @@ struct host_bit {
 };
 
 static const struct host_bit host_bits[] = {
-	{ RF_POPCNT, 1, 2, 23 },    { RF_LZCNT, 0x80000001, 2, 5 }, { RF_BMI1, 7, 1, 3 },
-	{ RF_BMI2, 7, 1, 8 },	    { RF_ADX, 7, 1, 19 },	    { RF_MOVBE, 1, 2, 22 },
-	{ RF_SSE3, 1, 2, 0 },	    { RF_SSSE3, 1, 2, 9 },	    { RF_SSE41, 1, 2, 19 },
-	{ RF_SSE42, 1, 2, 20 },	    { RF_AES, 1, 2, 25 },	    { RF_PCLMUL, 1, 2, 1 },
-	{ RF_SHA, 7, 1, 29 },	    { RF_AVX, 1, 2, 28 },	    { RF_AVX2, 7, 1, 5 },
-	{ RF_FMA, 1, 2, 12 },	    { RF_F16C, 1, 2, 29 },	    { RF_CX16, 1, 2, 13 },
-	{ RF_XSAVE, 1, 2, 27 },	    { RF_XSAVEOPT, 0xd, 0, 0 },	    { RF_XSAVEC, 0xd, 0, 1 },
+	{ RF_POPCNT, 1, 2, 23 },     { RF_LZCNT, 0x80000001, 2, 5 }, { RF_BMI1, 7, 1, 3 },
+	{ RF_BMI2, 7, 1, 8 },        { RF_ADX, 7, 1, 19 },           { RF_MOVBE, 1, 2, 22 },
+	{ RF_SSE3, 1, 2, 0 },        { RF_SSSE3, 1, 2, 9 },          { RF_SSE41, 1, 2, 19 },
+	{ RF_SSE42, 1, 2, 20 },      { RF_AES, 1, 2, 25 },           { RF_PCLMUL, 1, 2, 1 },
+	{ RF_SHA, 7, 1, 29 },        { RF_AVX, 1, 2, 28 },           { RF_AVX2, 7, 1, 5 },
+	{ RF_FMA, 1, 2, 12 },        { RF_F16C, 1, 2, 29 },          { RF_CX16, 1, 2, 13 },
+	{ RF_XSAVE, 1, 2, 27 },      { RF_XSAVEOPT, 0xd, 0, 0 },     { RF_XSAVEC, 0xd, 0, 1 },
 	{ RF_CLFLUSHOPT, 7, 1, 23 }, { RF_CLWB, 7, 1, 24 },
 };
 
@@ -72,7 +72,8 @@ static bool feature_missing(const struct row *row)
 		uint32_t r[4] = { 0 };
 
 		if (h->feature == row_feature(row)) {
-			return !__get_cpuid_count(h->leaf, h->leaf == 0xd, &r[0], &r[1], &r[2], &r[3]) ||
+			return !__get_cpuid_count(h->leaf, h->leaf == 0xd, &r[0], &r[1], &r[2],
+						  &r[3]) ||
 			       !(r[h->reg] & BIT(h->bit));
 		}
 	}
@@ -108,54 +109,92 @@ const char *dt_row_excluded(const struct row_ref *ref)
 		return "this machine lacks it";
 	}
 	switch (ref->row->op) {
-	case OP_RDRAND: case OP_RDSEED:
+	case OP_RDRAND:
+	case OP_RDSEED:
 		return "random results";
-	case OP_XSAVEOPT: case OP_XSAVEC:
+	case OP_XSAVEOPT:
+	case OP_XSAVEC:
 		return "depends on the processor's tracking: own tests";
 	default:
 		return NULL;
 	}
 }
 
-/* --- values ------------------------------------------------------------------------------------ */
+/* --- values ------------------------------------------------------------------------------------
+ */
 
 static uint64_t random_int(struct dt_rng *r)
 {
 	static const uint64_t corners[] = {
-		0, 1, 2, ~0ull, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
-		0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, 0x0123456789abcdef, 63, 31, 32, 64,
+		0,
+		1,
+		2,
+		~0ull,
+		0x7f,
+		0x80,
+		0xff,
+		0x7fff,
+		0x8000,
+		0xffff,
+		0x7fffffff,
+		0x80000000,
+		0xffffffff,
+		0x7fffffffffffffff,
+		0x8000000000000000,
+		0x0123456789abcdef,
+		63,
+		31,
+		32,
+		64,
 	};
 
 	switch (dt_below(r, 4)) {
-	case 0: return corners[dt_below(r, ARRAY_SIZE(corners))];
-	case 1: return dt_below(r, 256);
-	default: return dt_random(r);
+	case 0:
+		return corners[dt_below(r, ARRAY_SIZE(corners))];
+	case 1:
+		return dt_below(r, 256);
+	default:
+		return dt_random(r);
 	}
 }
 
 static uint32_t random_f32(struct dt_rng *r)
 {
 	static const uint32_t corners[] = {
-		0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
-		0xffc12345, 0x00000001, 0x807fffff, 0x00800000, 0x7f7fffff, 0x4f000000, 0xcf000000,
-		0x5f000000, 0x3f000000, 0x40490fdb,
+		0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
+		0x7fc00000, 0x7f800001, 0xffc12345, 0x00000001, 0x807fffff, 0x00800000,
+		0x7f7fffff, 0x4f000000, 0xcf000000, 0x5f000000, 0x3f000000, 0x40490fdb,
 	};
 
 	if (dt_chance(r, 50)) {
 		return corners[dt_below(r, ARRAY_SIZE(corners))];
 	}
 	/* exponents near 1: sums and products that stay finite */
-	return dt_chance(r, 50) ? (uint32_t)dt_random(r)
-				: ((uint32_t)dt_random(r) & 0x807fffff) | (0x70 + dt_below(r, 32)) << 23;
+	return dt_chance(r, 50)
+		       ? (uint32_t)dt_random(r)
+		       : ((uint32_t)dt_random(r) & 0x807fffff) | (0x70 + dt_below(r, 32)) << 23;
 }
 
 static uint64_t random_f64(struct dt_rng *r)
 {
 	static const uint64_t corners[] = {
-		0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000,
-		0xfff0000000000000, 0x7ff8000000000000, 0x7ff0000000000001, 0xfff8000000012345,
-		0x0000000000000001, 0x800fffffffffffff, 0x0010000000000000, 0x7fefffffffffffff,
-		0x41e0000000000000, 0xc3e0000000000000, 0x3fe0000000000000, 0x36a0000000000000,
+		0,
+		0x8000000000000000,
+		0x3ff0000000000000,
+		0xbff0000000000000,
+		0x7ff0000000000000,
+		0xfff0000000000000,
+		0x7ff8000000000000,
+		0x7ff0000000000001,
+		0xfff8000000012345,
+		0x0000000000000001,
+		0x800fffffffffffff,
+		0x0010000000000000,
+		0x7fefffffffffffff,
+		0x41e0000000000000,
+		0xc3e0000000000000,
+		0x3fe0000000000000,
+		0x36a0000000000000,
 	};
 
 	if (dt_chance(r, 50)) {
@@ -173,15 +212,36 @@ static void random_f80(struct dt_rng *r, uint8_t out[10])
 	uint16_t exponent = (uint16_t)((0x3ff0 + dt_below(r, 32)) | (dt_below(r, 2) << 15));
 
 	switch (dt_below(r, 10)) {
-	case 0: mantissa = 0; exponent &= 0x8000; break;
-	case 1: mantissa = BIT64(63); exponent |= 0x7fff; break;
-	case 2: exponent |= 0x7fff; break;
-	case 3: mantissa &= ~BIT64(63); exponent &= 0x8000; break;
-	case 4: exponent &= 0x8000; break;
-	case 5: mantissa &= ~BIT64(63); break;
-	case 6: exponent = (uint16_t)dt_random(r); break;
-	case 7: mantissa = BIT64(63); exponent = 0x3fff; break;
-	default: break;
+	case 0:
+		mantissa = 0;
+		exponent &= 0x8000;
+		break;
+	case 1:
+		mantissa = BIT64(63);
+		exponent |= 0x7fff;
+		break;
+	case 2:
+		exponent |= 0x7fff;
+		break;
+	case 3:
+		mantissa &= ~BIT64(63);
+		exponent &= 0x8000;
+		break;
+	case 4:
+		exponent &= 0x8000;
+		break;
+	case 5:
+		mantissa &= ~BIT64(63);
+		break;
+	case 6:
+		exponent = (uint16_t)dt_random(r);
+		break;
+	case 7:
+		mantissa = BIT64(63);
+		exponent = 0x3fff;
+		break;
+	default:
+		break;
 	}
 	store_le64(out, mantissa);
 	store_le16(out + 8, exponent);
@@ -195,14 +255,20 @@ static void random_vector(struct dt_rng *r, uint8_t out[32])
 	for (unsigned i = 0; i < 32; i += 8) {
 		switch (kind) {
 		case 0:
-		case 1: store_le64(out + i, random_f64(r)); break;
+		case 1:
+			store_le64(out + i, random_f64(r));
+			break;
 		case 2:
 		case 3:
 			store_le32(out + i, random_f32(r));
 			store_le32(out + i + 4, random_f32(r));
 			break;
-		case 4: store_le64(out + i, random_int(r)); break;
-		default: store_le64(out + i, dt_random(r)); break;
+		case 4:
+			store_le64(out + i, random_int(r));
+			break;
+		default:
+			store_le64(out + i, dt_random(r));
+			break;
 		}
 	}
 	if (dt_chance(r, 20)) {
@@ -236,7 +302,7 @@ static void random_x87(struct dt_rng *r, uint8_t *x)
 		fsw |= fsw & 0x40 && !(fsw & 1) ? 1 : 0;
 	}
 	if (dt_chance(r, 10)) {
-		fcw &= (uint16_t)~(dt_random(r) & FCW_MASKS);
+		fcw &= (uint16_t) ~(dt_random(r) & FCW_MASKS);
 		if (dt_chance(r, 60)) {
 			fsw &= 0x7f00;
 		}
@@ -270,25 +336,39 @@ static void random_fpu(struct dt_rng *r, uint8_t *x)
 	store_le64(x + XS_HEADER, fpu_xcr0_supported());
 }
 
-/* --- where memory operands lie ----------------------------------------------------------------- */
+/* --- where memory operands lie -----------------------------------------------------------------
+ */
 
-/* Mostly inside the window; sometimes across its middle, its ends, misaligned, read-only, nowhere. */
+/* Mostly inside the window; sometimes across its middle, its ends, misaligned, read-only, nowhere.
+ */
 static uint64_t random_place(struct dt_rng *r, unsigned size)
 {
-	static const uint64_t wild[] = { 0, 0x7ffffffff000, 0x800000000000, 0xffff7fffffffffff,
-					 0xfffffffffffffff8, 0x8000000000000000, 0x30000000 };
+	static const uint64_t wild[] = { 0,
+					 0x7ffffffff000,
+					 0x800000000000,
+					 0xffff7fffffffffff,
+					 0xfffffffffffffff8,
+					 0x8000000000000000,
+					 0x30000000 };
 	unsigned room = size < DT_WINDOW_BYTES ? DT_WINDOW_BYTES - size : 1;
 
 	switch (dt_below(r, 16)) {
-	case 0: return DT_WINDOW + DT_PAGE - dt_below(r, size ? size + 1 : 8);
-	case 1: return DT_WINDOW + DT_WINDOW_BYTES - dt_below(r, size + 1);
-	case 2: return DT_WINDOW - dt_below(r, size + 1);
-	case 3: return DT_WINDOW_RO + dt_below(r, DT_PAGE - 64);
-	case 4: return dt_chance(r, 30) ? wild[dt_below(r, ARRAY_SIZE(wild))]
-					 : DT_WINDOW + dt_below(r, room);
+	case 0:
+		return DT_WINDOW + DT_PAGE - dt_below(r, size ? size + 1 : 8);
+	case 1:
+		return DT_WINDOW + DT_WINDOW_BYTES - dt_below(r, size + 1);
+	case 2:
+		return DT_WINDOW - dt_below(r, size + 1);
+	case 3:
+		return DT_WINDOW_RO + dt_below(r, DT_PAGE - 64);
+	case 4:
+		return dt_chance(r, 30) ? wild[dt_below(r, ARRAY_SIZE(wild))]
+					: DT_WINDOW + dt_below(r, room);
 	case 5:
-	case 6: return DT_WINDOW + dt_below(r, room);
-	default: return (DT_WINDOW + dt_below(r, room)) & ~63ull;
+	case 6:
+		return DT_WINDOW + dt_below(r, room);
+	default:
+		return (DT_WINDOW + dt_below(r, room)) & ~63ull;
 	}
 }
 
@@ -298,17 +378,18 @@ static bool in_window(uint64_t at, unsigned size)
 	       range_within(at - DT_WINDOW_RO, size, DT_PAGE);
 }
 
-/* --- encoding ------------------------------------------------------------------------------------ */
+/* --- encoding ------------------------------------------------------------------------------------
+ */
 
 struct enc {
 	struct dt_rng *r;
 	struct dt_case *c;
 	struct row_ref ref;
-	uint64_t place;	  /* where the memory operand shall be */
+	uint64_t place; /* where the memory operand shall be */
 	unsigned mem_size;
-	uint8_t rex;	  /* low four bits */
+	uint8_t rex; /* low four bits */
 	bool asz, mem, gs;
-	unsigned regs;	  /* 16, in 32-bit mode 8 */
+	unsigned regs; /* 16, in 32-bit mode 8 */
 	uint8_t modrm, sib;
 	bool has_sib;
 	unsigned disp_size;
@@ -342,7 +423,7 @@ static bool has_kind(const struct enc *e, enum opnd_kind kind)
 
 static void set_reg(struct enc *e, unsigned n, unsigned rex_bit)
 {
-	e->rex &= (uint8_t)~(1u << rex_bit);
+	e->rex &= (uint8_t) ~(1u << rex_bit);
 	e->rex |= (uint8_t)((n >> 3) << rex_bit);
 }
 
@@ -372,7 +453,8 @@ static int32_t random_disp(struct enc *e)
 
 static void modrm_vsib(struct enc *e)
 {
-	unsigned base = dt_below(e->r, e->regs), index = dt_below(e->r, e->regs), scale = dt_below(e->r, 4);
+	unsigned base = dt_below(e->r, e->regs), index = dt_below(e->r, e->regs),
+		 scale = dt_below(e->r, 4);
 	uint8_t *x = e->c->in.xsave;
 
 	e->modrm |= 4;
@@ -406,14 +488,16 @@ static void modrm_vsib(struct enc *e)
 
 static void modrm_memory(struct enc *e)
 {
-	unsigned base = dt_below(e->r, e->regs), index = dt_below(e->r, e->regs), scale = dt_below(e->r, 4);
+	unsigned base = dt_below(e->r, e->regs), index = dt_below(e->r, e->regs),
+		 scale = dt_below(e->r, 4);
 
 	e->mem = true;
 	if (has_kind(e, OK_VSIB)) {
 		modrm_vsib(e);
 		return;
 	}
-	if (dt_chance(e->r, 10)) { /* RIP-relative: the displacement is set when the length is known */
+	if (dt_chance(e->r,
+		      10)) { /* RIP-relative: the displacement is set when the length is known */
 		e->modrm |= 5;
 		e->disp_size = 4;
 		e->disp = (int32_t)e->place; /* in 32-bit mode that is all */
@@ -474,7 +558,8 @@ static void choose_modrm(struct enc *e)
 		e->modrm = (uint8_t)((reg & 7) << 3);
 		set_reg(e, reg, 2);
 	}
-	if (row_mem_only(row) || (row_mem_possible(row) && !row_reg_only(row) && dt_chance(e->r, 60))) {
+	if (row_mem_only(row) ||
+	    (row_mem_possible(row) && !row_reg_only(row) && dt_chance(e->r, 60))) {
 		modrm_memory(e);
 	} else {
 		unsigned rm = dt_below(e->r, e->regs);
@@ -555,11 +640,16 @@ static unsigned immediate_size(const struct enc *e, unsigned i)
 		in.osz = 8;
 	}
 	switch (o->kind) {
-	case OK_IMM: case OK_IMMS: case OK_REL:
+	case OK_IMM:
+	case OK_IMMS:
+	case OK_REL:
 		return opnd_size_bytes(o->mem_size, &in, e->c->m32 ? MODE_32 : MODE_64);
-	case OK_L: return 1;
-	case OK_OFF: return in.asz;
-	default: return 0;
+	case OK_L:
+		return 1;
+	case OK_OFF:
+		return in.asz;
+	default:
+		return 0;
 	}
 }
 
@@ -573,13 +663,15 @@ static void put_immediates(struct enc *e)
 			v = e->place;
 		} else if (kind_of(e, i) == OK_REL) {
 			/* not into itself */
-			v = dt_chance(e->r, 50) ? 16 + dt_below(e->r, 112) : -32ull - dt_below(e->r, 96);
+			v = dt_chance(e->r, 50) ? 16 + dt_below(e->r, 112)
+						: -32ull - dt_below(e->r, 96);
 		}
 		put_num(e->c, v, size);
 	}
 }
 
-/* --- memory contents and registers by operation ------------------------------------------------------ */
+/* --- memory contents and registers by operation
+ * ------------------------------------------------------ */
 
 static void patch_operand(struct enc *e)
 {
@@ -662,27 +754,41 @@ static void implicit_registers(struct enc *e)
 	}
 	in->gpr[RBP] = DT_WINDOW + 0x800 + (dt_random(e->r) & 0x7f8);
 	switch (e->ref.row->op) {
-	case OP_MOVS: case OP_CMPS: case OP_STOS: case OP_LODS: case OP_SCAS: case OP_MASKMOVQ:
-	case OP_MASKMOVDQU: case OP_VMASKMOVDQU:
+	case OP_MOVS:
+	case OP_CMPS:
+	case OP_STOS:
+	case OP_LODS:
+	case OP_SCAS:
+	case OP_MASKMOVQ:
+	case OP_MASKMOVDQU:
+	case OP_VMASKMOVDQU:
 		in->gpr[RSI] = random_place(e->r, 16);
 		in->gpr[RDI] = dt_chance(e->r, 20) ? in->gpr[RSI] + dt_below(e->r, 32)
-						    : random_place(e->r, 16);
+						   : random_place(e->r, 16);
 		in->gpr[RCX] = dt_chance(e->r, 90) ? dt_below(e->r, 64) : dt_random(e->r);
 		break;
 	case OP_XLAT:
 		in->gpr[RBX] = random_place(e->r, 1);
 		break;
-	case OP_XSAVE: case OP_XRSTOR: case OP_FXSAVE: case OP_FXRSTOR:
+	case OP_XSAVE:
+	case OP_XRSTOR:
+	case OP_FXSAVE:
+	case OP_FXRSTOR:
 		in->gpr[RAX] = dt_random(e->r) & 7;
 		in->gpr[RDX] = 0;
 		break;
-	case OP_CALL: case OP_JMP: case OP_RET:
+	case OP_CALL:
+	case OP_JMP:
+	case OP_RET:
 		code_pointer(e);
 		break;
-	case OP_DIV: case OP_IDIV: /* quotients that fit, now and then */
+	case OP_DIV:
+	case OP_IDIV: /* quotients that fit, now and then */
 		in->gpr[RDX] = dt_chance(e->r, 60) ? dt_below(e->r, 4) : in->gpr[RDX];
 		break;
-	case OP_CMPXCHG8B: case OP_CMPXCHG16B: case OP_CMPXCHG:
+	case OP_CMPXCHG8B:
+	case OP_CMPXCHG16B:
+	case OP_CMPXCHG:
 		break;
 	default:
 		break;
@@ -694,10 +800,15 @@ static void after_modrm(struct enc *e)
 	struct dt_case *c = e->c;
 
 	switch (e->ref.row->op) {
-	case OP_XSAVE: case OP_XRSTOR: case OP_FXSAVE: case OP_FXRSTOR:
+	case OP_XSAVE:
+	case OP_XRSTOR:
+	case OP_FXSAVE:
+	case OP_FXRSTOR:
 		c->in.gpr[RAX] &= 7; /* if it became an address: EAX still says which components */
 		break;
-	case OP_CMPXCHG8B: case OP_CMPXCHG16B: case OP_CMPXCHG:
+	case OP_CMPXCHG8B:
+	case OP_CMPXCHG16B:
+	case OP_CMPXCHG:
 		if (c->patch_len >= 8 && dt_chance(e->r, 50)) {
 			c->in.gpr[RAX] = load_le64(c->patch);
 		}

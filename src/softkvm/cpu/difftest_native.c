@@ -248,7 +248,8 @@ bool dt_run_native(struct dt_case *cases, unsigned n)
 		return false;
 	}
 	if (!done) {
-		void *p = mmap(NULL, DT_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		void *p = mmap(NULL, DT_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			       -1, 0);
 
 		if (p == MAP_FAILED) {
 			return false;

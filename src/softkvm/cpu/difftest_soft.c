@@ -54,11 +54,14 @@ static uint8_t *byte_at(struct vcpu *cpu, gva_t lin, bool write)
 	bool mapped = lin - e->rtag < DT_PAGE;
 
 	if (!canonical(lin)) {
-		cpu->fault = (struct fault){ .vector = EX_GP, .has_error = true, .noncanonical = true };
+		cpu->fault =
+			(struct fault){ .vector = EX_GP, .has_error = true, .noncanonical = true };
 		return NULL;
 	}
 	if (!mapped || (write && lin - e->wtag >= DT_PAGE)) {
-		cpu->fault = (struct fault){ .vector = EX_PF, .has_error = true, .has_payload = true,
+		cpu->fault = (struct fault){ .vector = EX_PF,
+					     .has_error = true,
+					     .has_payload = true,
 					     .error = 4u | (write ? 2u : 0) | mapped,
 					     .payload = lin };
 		return NULL;
@@ -142,8 +145,8 @@ unsigned mmu_run(struct vcpu *cpu, gva_t lin, enum mmu_access acc, bool down, un
 	return down ? off + size : DT_PAGE - off;
 }
 
-bool seg_linear(struct vcpu *cpu, unsigned seg, uint64_t offset, unsigned size,
-		enum mmu_access acc, gva_t *ret)
+bool seg_linear(struct vcpu *cpu, unsigned seg, uint64_t offset, unsigned size, enum mmu_access acc,
+		gva_t *ret)
 {
 	*ret = cpu->segbase[seg] + offset;
 	return true;
@@ -294,8 +297,8 @@ void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *r
 		cpu->key = (s->key & ~(uint32_t)KEY_MODE) | MODE_32 | MODE_FLAT;
 	}
 	memset(ret, 0, sizeof(*ret));
-	len = insn_decode(s->code + (c->in.rip - DT_CODE), 15, c->in.rip,
-			  cpu->key & KEY_MODE, &s->insn[0]);
+	len = insn_decode(s->code + (c->in.rip - DT_CODE), 15, c->in.rip, cpu->key & KEY_MODE,
+			  &s->insn[0]);
 	if (len < 0) {
 		memset(ret_in, 0, sizeof(*ret_in));
 		s->insn[0] = (struct insn){ .len = 1 };

@@ -32,8 +32,8 @@ enum exec_result stub_fp_fault(struct vcpu *cpu, const struct insn *in)
 
 exec_fn *exec_simd_bind(const struct insn *in)
 {
-	static exec_fn *(*const binders[])(const struct insn *) = { xsave_bind, x87_bind,
-								     simd_masked_bind, simd_mov_bind };
+	static exec_fn *(*const binders[])(
+		const struct insn *) = { xsave_bind, x87_bind, simd_masked_bind, simd_mov_bind };
 	enum op_group group = op_group(in->op);
 
 	if (group != OPG_SIMD && group != OPG_X87) {

@@ -25,7 +25,7 @@
 #include <stdlib.h>
 
 #define OFF_FPU(m) ((uint32_t)(offsetof(struct vcpu, fpu) + offsetof(struct fpu, m)))
-#define OFF_CC	   ((uint32_t)offsetof(struct vcpu, cc))
+#define OFF_CC     ((uint32_t)offsetof(struct vcpu, cc))
 #define OFF_GPR(r) ((uint32_t)(offsetof(struct vcpu, gpr) + 8 * (r)))
 
 /* Host vector registers of the operands. */
@@ -34,16 +34,16 @@ enum { X_IMPLICIT = 0, X_REG = 1, X_VVVV = 2, X_RM = 3, X_IS4 = 4 };
 struct form {
 	const struct insn *in;
 	const struct row *row;
-	bool vex, l, w;	 /* as they get encoded */
-	bool live;	 /* needs the x87 registers: MMX and x87 */
+	bool vex, l, w;  /* as they get encoded */
+	bool live;       /* needs the x87 registers: MMX and x87 */
 	bool mem, store; /* memory operand; it is the destination */
 	bool has_imm, has_vvvv, has_is4, uses_reg;
-	bool flags;	 /* sets arithmetic flags */
+	bool flags; /* sets arithmetic flags */
 	uint8_t mem_size;
 	uint8_t kind[4]; /* enum opnd_kind */
 	struct address {
-		bool flat;	/* INSN_FLAT: computed and looked up in the stub itself */
-		bool wide;	/* 64-bit address size; else 32: 16-bit ones are left to C */
+		bool flat; /* INSN_FLAT: computed and looked up in the stub itself */
+		bool wide; /* 64-bit address size; else 32: 16-bit ones are left to C */
 		bool indexed;
 		bool segmented; /* the segment base may not be 0 */
 	} ea;
@@ -83,10 +83,21 @@ static unsigned unvex(unsigned op)
 static bool op_sets_flags(unsigned op)
 {
 	switch (unvex(op)) {
-	case OP_UCOMISS: case OP_UCOMISD: case OP_COMISS: case OP_COMISD: case OP_PTEST:
-	case OP_VTESTPS: case OP_VTESTPD: case OP_PCMPESTRM: case OP_PCMPESTRI:
-	case OP_PCMPISTRM: case OP_PCMPISTRI:
-	case OP_FCOMI: case OP_FCOMIP: case OP_FUCOMI: case OP_FUCOMIP:
+	case OP_UCOMISS:
+	case OP_UCOMISD:
+	case OP_COMISS:
+	case OP_COMISD:
+	case OP_PTEST:
+	case OP_VTESTPS:
+	case OP_VTESTPD:
+	case OP_PCMPESTRM:
+	case OP_PCMPESTRI:
+	case OP_PCMPISTRM:
+	case OP_PCMPISTRI:
+	case OP_FCOMI:
+	case OP_FCOMIP:
+	case OP_FUCOMI:
+	case OP_FUCOMIP:
 		return true;
 	default:
 		return false;
@@ -106,7 +117,12 @@ static bool op_is_fcmov(unsigned op)
 bool x87_op_stores(unsigned op)
 {
 	switch (op) {
-	case OP_FST: case OP_FSTP: case OP_FIST: case OP_FISTP: case OP_FISTTP: case OP_FBSTP:
+	case OP_FST:
+	case OP_FSTP:
+	case OP_FIST:
+	case OP_FISTP:
+	case OP_FISTTP:
+	case OP_FBSTP:
 		return true;
 	default:
 		return false;
@@ -146,7 +162,9 @@ static bool form_w(const struct form *f)
 static void form_operand(struct form *f, unsigned i)
 {
 	switch (f->kind[i]) {
-	case OK_V: case OK_G: case OK_P:
+	case OK_V:
+	case OK_G:
+	case OK_P:
 		f->uses_reg = true;
 		break;
 	case OK_H:
@@ -155,10 +173,14 @@ static void form_operand(struct form *f, unsigned i)
 	case OK_L:
 		f->has_is4 = true;
 		break;
-	case OK_IMM: case OK_IMMS:
+	case OK_IMM:
+	case OK_IMMS:
 		f->has_imm = true;
 		break;
-	case OK_E: case OK_W: case OK_Q: case OK_M:
+	case OK_E:
+	case OK_W:
+	case OK_Q:
+	case OK_M:
 		f->store = f->mem && i == 0;
 		break;
 	default:
@@ -220,7 +242,8 @@ static uint64_t form_key(const struct form *f)
 		     (uint64_t)f->mem << 15;
 
 	if (f->live) {
-		/* the registers are in the code; for memory forms of rm, ModRM's low bits do not count */
+		/* the registers are in the code; for memory forms of rm, ModRM's low bits do not
+		 * count */
 		k |= (uint64_t)(f->mem ? in->modrm & 0x38 : in->modrm | 0xc0) << 16;
 	} else if (!f->uses_reg) {
 		k |= (uint64_t)(in->modrm & 0x38) << 16;
@@ -228,11 +251,13 @@ static uint64_t form_key(const struct form *f)
 	if (f->has_imm) {
 		k |= (uint64_t)(uint8_t)in->imm << 24;
 	}
-	k |= (uint64_t)(f->ea.flat | f->ea.wide << 1 | f->ea.indexed << 2 | f->ea.segmented << 3) << 48;
+	k |= (uint64_t)(f->ea.flat | f->ea.wide << 1 | f->ea.indexed << 2 | f->ea.segmented << 3)
+	     << 48;
 	return k | (uint64_t)in->op << 32;
 }
 
-/* --- moving operands --------------------------------------------------------------------------- */
+/* --- moving operands ---------------------------------------------------------------------------
+ */
 
 /* Host registers for the indexes: r8 (reg), r9 (vvvv), r10 (rm), r11 (is4). */
 enum { I_REG = 8, I_VVVV = 9, I_RM = 10, I_IS4 = 11 };
@@ -240,8 +265,9 @@ enum { I_REG = 8, I_VVVV = 9, I_RM = 10, I_IS4 = 11 };
 /* movzbl field(%rsi), %index; shl $shift, %index */
 static void load_index(struct stub_code *c, unsigned index, size_t field, unsigned shift)
 {
-	uint8_t code[] = { 0x44, 0x0f, 0xb6, (uint8_t)(0x46 | (index & 7) << 3), (uint8_t)field,
-			   0x41, 0xc1, (uint8_t)(0xe0 | (index & 7)), (uint8_t)shift };
+	uint8_t code[] = { 0x44,           0x0f, 0xb6, (uint8_t)(0x46 | (index & 7) << 3),
+			   (uint8_t)field, 0x41, 0xc1, (uint8_t)(0xe0 | (index & 7)),
+			   (uint8_t)shift };
 
 	stub_bytes(c, sizeof(code), code);
 }
@@ -306,13 +332,17 @@ static bool operand_place(uint8_t kind, struct place *ret)
 	static const struct place is4 = { I_IS4, offsetof(struct insn, is4), X_IS4 };
 
 	switch (kind) {
-	case OK_V: case OK_G:
+	case OK_V:
+	case OK_G:
 		*ret = reg;
 		return true;
 	case OK_H:
 		*ret = vvvv;
 		return true;
-	case OK_W: case OK_U: case OK_E: case OK_R:
+	case OK_W:
+	case OK_U:
+	case OK_E:
+	case OK_R:
 		*ret = rm;
 		return true;
 	case OK_L:
@@ -410,7 +440,8 @@ static void store_results(struct stub_code *c, const struct form *f)
 	}
 }
 
-/* --- the instruction itself ---------------------------------------------------------------------- */
+/* --- the instruction itself ----------------------------------------------------------------------
+ */
 
 static uint8_t host_modrm(const struct form *f)
 {
@@ -419,11 +450,22 @@ static uint8_t host_modrm(const struct form *f)
 
 	for (unsigned i = 0; i < 4; i++) {
 		switch (f->kind[i]) {
-		case OK_V: reg = X_REG; break;
-		case OK_G: reg = 0; break;
-		case OK_W: case OK_U: rm = X_RM; break;
-		case OK_E: case OK_R: rm = 0; break;
-		default: break;
+		case OK_V:
+			reg = X_REG;
+			break;
+		case OK_G:
+			reg = 0;
+			break;
+		case OK_W:
+		case OK_U:
+			rm = X_RM;
+			break;
+		case OK_E:
+		case OK_R:
+			rm = 0;
+			break;
+		default:
+			break;
 		}
 	}
 	return (uint8_t)(f->mem ? reg << 3 | 1 : 0xc0 | reg << 3 | rm);
@@ -470,7 +512,7 @@ static bool emit_twin(struct stub_code *c, const struct form *f)
 		stub_bytes(c, 4, "\xf3\x0f\xe6\x09"); /* cvtdq2pd (%rcx), %xmm1 */
 	} else {
 		stub_bytes(c, 4, "\xf3\x0f\x7e\x19"); /* movq (%rcx), %xmm3 */
-		stub_bytes(c, 3, "\x0f\x5b\xdb");	/* cvtdq2ps %xmm3, %xmm3 */
+		stub_bytes(c, 3, "\x0f\x5b\xdb");     /* cvtdq2ps %xmm3, %xmm3 */
 		stub_bytes(c, 4, "\xf2\x0f\x10\xcb"); /* movsd %xmm3, %xmm1 */
 	}
 	return true;
@@ -497,7 +539,8 @@ static void emit_instruction(struct stub_code *c, const struct form *f)
 	}
 }
 
-/* --- the frame around it ------------------------------------------------------------------------------ */
+/* --- the frame around it
+ * ------------------------------------------------------------------------------ */
 
 /* Call fn(cpu, insn), keeping RDI and RSI; the result is in RAX. */
 static void call_c(struct stub_code *c, const void *fn)
@@ -570,11 +613,13 @@ static void linear_address(struct stub_code *c, const struct address *a)
 static void host_address(struct stub_code *c, const struct form *f, bool aligned,
 			 unsigned ret_slow[2])
 {
-	uint8_t tag = f->store ? offsetof(struct tlb_entry, wtag) : offsetof(struct tlb_entry, rtag);
+	uint8_t tag =
+		f->store ? offsetof(struct tlb_entry, wtag) : offsetof(struct tlb_entry, rtag);
 
 	_Static_assert(sizeof(struct tlb_entry) == 32, "shr by 12 - 5");
 	linear_address(c, &f->ea);
-	stub_bytes(c, 8, "\x48\x89\xd0\x48\xc1\xe8\x07\x25"); /* mov %rdx, %rax; shr $7, %rax; and */
+	stub_bytes(c, 8,
+		   "\x48\x89\xd0\x48\xc1\xe8\x07\x25"); /* mov %rdx, %rax; shr $7, %rax; and */
 	stub_u32(c, (TLB_ENTRIES - 1) * sizeof(struct tlb_entry));
 	stub_bytes(c, 3, "\x48\x03\x87"); /* add tlb(%rdi), %rax */
 	stub_u32(c, (uint32_t)offsetof(struct vcpu, tlb));
@@ -771,8 +816,8 @@ static exec_fn *live_stub(const struct form *f, uint64_t key)
 static bool host_can(const struct form *f)
 {
 	static const uint16_t needs[RF_COUNT] = {
-		[RF_SSE3] = FPUF_SSE3,	   [RF_SSSE3] = FPUF_SSSE3, [RF_SSE41] = FPUF_SSE41,
-		[RF_SSE42] = FPUF_SSE42,   [RF_AES] = FPUF_AES,	    [RF_SHA] = FPUF_SHA,
+		[RF_SSE3] = FPUF_SSE3,     [RF_SSSE3] = FPUF_SSSE3, [RF_SSE41] = FPUF_SSE41,
+		[RF_SSE42] = FPUF_SSE42,   [RF_AES] = FPUF_AES,     [RF_SHA] = FPUF_SHA,
 		[RF_PCLMUL] = FPUF_PCLMUL, [RF_AVX2] = FPUF_AVX2,   [RF_FMA] = FPUF_FMA,
 		[RF_F16C] = FPUF_F16C,
 	};

@@ -59,9 +59,9 @@ static bool store_lanes(struct vcpu *cpu, const struct insn *in, uint64_t off, c
 		if (mask & BIT(i / size)) {
 			gva_t at = lin - last + i;
 
-			ok = size == 1 ? mmu_store(cpu, at, data + i, 1) :
-			     size == 4 ? mmu_store(cpu, at, data + i, 4) :
-					 mmu_store(cpu, at, data + i, 8);
+			ok = size == 1   ? mmu_store(cpu, at, data + i, 1)
+			     : size == 4 ? mmu_store(cpu, at, data + i, 4)
+					 : mmu_store(cpu, at, data + i, 8);
 		}
 		if (!ok) {
 			return false;
@@ -97,14 +97,16 @@ static enum exec_result maskmov(struct vcpu *cpu, const struct insn *in, const u
 	return EXEC_NEXT;
 }
 
-static __attribute__((noinline)) enum exec_result maskmovdqu_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result maskmovdqu_body(struct vcpu *cpu,
+								  const struct insn *in)
 {
 	SIMD_CHECK_TRAP(cpu, in);
 	return maskmov(cpu, in, cpu->fpu.v[in->reg].b, &cpu->fpu.v[in->rm], 16);
 }
 SIMD_HANDLER(maskmovdqu)
 
-static __attribute__((noinline)) enum exec_result maskmovq_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result maskmovq_body(struct vcpu *cpu,
+								const struct insn *in)
 {
 	union vreg data, mask;
 
@@ -161,31 +163,36 @@ static inline enum exec_result vmask_load(struct vcpu *cpu, const struct insn *i
 	return EXEC_NEXT;
 }
 
-static __attribute__((noinline)) enum exec_result vmask_load4_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result vmask_load4_body(struct vcpu *cpu,
+								   const struct insn *in)
 {
 	return vmask_load(cpu, in, 4);
 }
 SIMD_HANDLER(vmask_load4)
 
-static __attribute__((noinline)) enum exec_result vmask_load8_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result vmask_load8_body(struct vcpu *cpu,
+								   const struct insn *in)
 {
 	return vmask_load(cpu, in, 8);
 }
 SIMD_HANDLER(vmask_load8)
 
-static __attribute__((noinline)) enum exec_result vmask_store4_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result vmask_store4_body(struct vcpu *cpu,
+								    const struct insn *in)
 {
 	return vmask_store(cpu, in, 4);
 }
 SIMD_HANDLER(vmask_store4)
 
-static __attribute__((noinline)) enum exec_result vmask_store8_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result vmask_store8_body(struct vcpu *cpu,
+								    const struct insn *in)
 {
 	return vmask_store(cpu, in, 8);
 }
 SIMD_HANDLER(vmask_store8)
 
-/* --- gathers: lanes from low to high; what is done stays done when a later lane faults ---------- */
+/* --- gathers: lanes from low to high; what is done stays done when a later lane faults ----------
+ */
 
 static inline enum exec_result gather(struct vcpu *cpu, const struct insn *in, unsigned index_size,
 				      unsigned size)
@@ -197,13 +204,15 @@ static inline enum exec_result gather(struct vcpu *cpu, const struct insn *in, u
 
 	SIMD_CHECK_TRAP(cpu, in);
 	for (unsigned i = 0; i < lanes; i++) {
-		uint64_t off = index_size == 4 ? (uint64_t)(int64_t)(int32_t)index->d[i] : index->q[i];
+		uint64_t off =
+			index_size == 4 ? (uint64_t)(int64_t)(int32_t)index->d[i] : index->q[i];
 		gva_t lin;
 
 		if (mask->b[i * size + size - 1] & 0x80) {
 			uint8_t v[8];
 
-			if (!lane_linear(cpu, in, base + (off << in->scale), size, ACC_READ, &lin) ||
+			if (!lane_linear(cpu, in, base + (off << in->scale), size, ACC_READ,
+					 &lin) ||
 			    !mmu_load(cpu, lin, v, size)) {
 				return exec_abort(cpu, in);
 			}
@@ -216,31 +225,36 @@ static inline enum exec_result gather(struct vcpu *cpu, const struct insn *in, u
 	return EXEC_NEXT;
 }
 
-static __attribute__((noinline)) enum exec_result gather_d4_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result gather_d4_body(struct vcpu *cpu,
+								 const struct insn *in)
 {
 	return gather(cpu, in, 4, 4);
 }
 SIMD_HANDLER(gather_d4)
 
-static __attribute__((noinline)) enum exec_result gather_d8_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result gather_d8_body(struct vcpu *cpu,
+								 const struct insn *in)
 {
 	return gather(cpu, in, 4, 8);
 }
 SIMD_HANDLER(gather_d8)
 
-static __attribute__((noinline)) enum exec_result gather_q4_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result gather_q4_body(struct vcpu *cpu,
+								 const struct insn *in)
 {
 	return gather(cpu, in, 8, 4);
 }
 SIMD_HANDLER(gather_q4)
 
-static __attribute__((noinline)) enum exec_result gather_q8_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result gather_q8_body(struct vcpu *cpu,
+								 const struct insn *in)
 {
 	return gather(cpu, in, 8, 8);
 }
 SIMD_HANDLER(gather_q8)
 
-/* --- VZERO ------------------------------------------------------------------------------------------ */
+/* --- VZERO
+ * ------------------------------------------------------------------------------------------ */
 
 static unsigned vector_count(const struct vcpu *cpu)
 {
@@ -273,16 +287,34 @@ static bool store_form(const struct insn *in)
 exec_fn *simd_masked_bind(const struct insn *in)
 {
 	switch (in->op) {
-	case OP_MASKMOVQ: return maskmovq;
-	case OP_MASKMOVDQU: case OP_VMASKMOVDQU: return maskmovdqu;
-	case OP_VMASKMOVPS: case OP_VPMASKMOVD: return store_form(in) ? vmask_store4 : vmask_load4;
-	case OP_VMASKMOVPD: case OP_VPMASKMOVQ: return store_form(in) ? vmask_store8 : vmask_load8;
-	case OP_VGATHERDPS: case OP_VPGATHERDD: return gather_d4;
-	case OP_VGATHERDPD: case OP_VPGATHERDQ: return gather_d8;
-	case OP_VGATHERQPS: case OP_VPGATHERQD: return gather_q4;
-	case OP_VGATHERQPD: case OP_VPGATHERQQ: return gather_q8;
-	case OP_VZEROUPPER: return vzeroupper;
-	case OP_VZEROALL: return vzeroall;
-	default: return NULL;
+	case OP_MASKMOVQ:
+		return maskmovq;
+	case OP_MASKMOVDQU:
+	case OP_VMASKMOVDQU:
+		return maskmovdqu;
+	case OP_VMASKMOVPS:
+	case OP_VPMASKMOVD:
+		return store_form(in) ? vmask_store4 : vmask_load4;
+	case OP_VMASKMOVPD:
+	case OP_VPMASKMOVQ:
+		return store_form(in) ? vmask_store8 : vmask_load8;
+	case OP_VGATHERDPS:
+	case OP_VPGATHERDD:
+		return gather_d4;
+	case OP_VGATHERDPD:
+	case OP_VPGATHERDQ:
+		return gather_d8;
+	case OP_VGATHERQPS:
+	case OP_VPGATHERQD:
+		return gather_q4;
+	case OP_VGATHERQPD:
+	case OP_VPGATHERQQ:
+		return gather_q8;
+	case OP_VZEROUPPER:
+		return vzeroupper;
+	case OP_VZEROALL:
+		return vzeroall;
+	default:
+		return NULL;
 	}
 }

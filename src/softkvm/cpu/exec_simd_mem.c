@@ -55,18 +55,18 @@ static inline bool probe_store(struct vcpu *cpu, const struct insn *in, unsigned
 	       mmu_probe(cpu, lin, size, ACC_WRITE);
 }
 
-#define MEM_FNS(size)                                                                              \
-	static void *load_##size(struct vcpu *cpu, const struct insn *in)                          \
-	{                                                                                          \
-		return load_ptr(cpu, in, size, false);                                             \
-	}                                                                                          \
-	static bool store_##size(struct vcpu *cpu, const struct insn *in)                          \
-	{                                                                                          \
-		return store_bounce(cpu, in, size, false);                                         \
-	}                                                                                          \
-	static bool probe_##size(struct vcpu *cpu, const struct insn *in)                          \
-	{                                                                                          \
-		return probe_store(cpu, in, size);                                                 \
+#define MEM_FNS(size)                                                     \
+	static void *load_##size(struct vcpu *cpu, const struct insn *in) \
+	{                                                                 \
+		return load_ptr(cpu, in, size, false);                    \
+	}                                                                 \
+	static bool store_##size(struct vcpu *cpu, const struct insn *in) \
+	{                                                                 \
+		return store_bounce(cpu, in, size, false);                \
+	}                                                                 \
+	static bool probe_##size(struct vcpu *cpu, const struct insn *in) \
+	{                                                                 \
+		return probe_store(cpu, in, size);                        \
 	}
 MEM_FNS(1)
 MEM_FNS(2)
@@ -76,14 +76,14 @@ MEM_FNS(10)
 MEM_FNS(16)
 MEM_FNS(32)
 
-#define ALIGNED_FNS(size)                                                                          \
-	static void *load_aligned_##size(struct vcpu *cpu, const struct insn *in)                  \
-	{                                                                                          \
-		return load_ptr(cpu, in, size, true);                                              \
-	}                                                                                          \
-	static bool store_aligned_##size(struct vcpu *cpu, const struct insn *in)                  \
-	{                                                                                          \
-		return store_bounce(cpu, in, size, true);                                          \
+#define ALIGNED_FNS(size)                                                         \
+	static void *load_aligned_##size(struct vcpu *cpu, const struct insn *in) \
+	{                                                                         \
+		return load_ptr(cpu, in, size, true);                             \
+	}                                                                         \
+	static bool store_aligned_##size(struct vcpu *cpu, const struct insn *in) \
+	{                                                                         \
+		return store_bounce(cpu, in, size, true);                         \
 	}
 ALIGNED_FNS(16)
 ALIGNED_FNS(32)
@@ -100,10 +100,8 @@ static const struct mem_row mem_rows[] = {
 	{ 4, load_4, load_4, store_4, store_4, probe_4 },
 	{ 8, load_8, load_8, store_8, store_8, probe_8 },
 	{ 10, load_10, load_10, store_10, store_10, probe_10 },
-	{ 16, load_16, load_aligned_16, store_16, store_aligned_16,
-	  probe_16 },
-	{ 32, load_32, load_aligned_32, store_32, store_aligned_32,
-	  probe_32 },
+	{ 16, load_16, load_aligned_16, store_16, store_aligned_16, probe_16 },
+	{ 32, load_32, load_aligned_32, store_32, store_aligned_32, probe_32 },
 };
 
 static const struct mem_row *mem_row_of(unsigned size)
@@ -143,10 +141,10 @@ bool simd_read(struct vcpu *cpu, gva_t lin, void *buf, unsigned size)
 
 	for (unsigned i = 0; i < size;) {
 		unsigned n = size - i >= 32 ? 32 : size - i >= 8 ? 8 : size - i >= 4 ? 4 : 2;
-		bool ok = n == 32 ? mmu_load(cpu, lin + i, p + i, 32) :
-			  n == 8  ? mmu_load(cpu, lin + i, p + i, 8) :
-			  n == 4  ? mmu_load(cpu, lin + i, p + i, 4) :
-				    mmu_load(cpu, lin + i, p + i, 2);
+		bool ok = n == 32  ? mmu_load(cpu, lin + i, p + i, 32)
+			  : n == 8 ? mmu_load(cpu, lin + i, p + i, 8)
+			  : n == 4 ? mmu_load(cpu, lin + i, p + i, 4)
+				   : mmu_load(cpu, lin + i, p + i, 2);
 
 		if (!ok) {
 			return false;
@@ -165,10 +163,10 @@ bool simd_write(struct vcpu *cpu, gva_t lin, const void *buf, unsigned size)
 	}
 	for (unsigned i = 0; i < size;) {
 		unsigned n = size - i >= 32 ? 32 : size - i >= 8 ? 8 : size - i >= 4 ? 4 : 2;
-		bool ok = n == 32 ? mmu_store(cpu, lin + i, p + i, 32) :
-			  n == 8  ? mmu_store(cpu, lin + i, p + i, 8) :
-			  n == 4  ? mmu_store(cpu, lin + i, p + i, 4) :
-				    mmu_store(cpu, lin + i, p + i, 2);
+		bool ok = n == 32  ? mmu_store(cpu, lin + i, p + i, 32)
+			  : n == 8 ? mmu_store(cpu, lin + i, p + i, 8)
+			  : n == 4 ? mmu_store(cpu, lin + i, p + i, 4)
+				   : mmu_store(cpu, lin + i, p + i, 2);
 
 		if (!ok) {
 			return false;

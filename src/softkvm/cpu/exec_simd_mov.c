@@ -62,17 +62,16 @@ ALWAYS_INLINE bool load_half_body(struct vcpu *cpu, const struct insn *in, unsig
 	return true;
 }
 
-#define MOVE_FN(name, vex, body)                                                                   \
-	static enum exec_result name(struct vcpu *cpu, const struct insn *in)                      \
-	{                                                                                          \
-		if (unlikely(cpu->fp_trap & (vex ? TRAP_AVX : TRAP_SSE))) {                        \
-			return vex ? simd_trap_avx(cpu, in) : simd_trap_sse(cpu, in);              \
-		}                                                                                  \
-		return likely(body) ? exec_next(cpu, in) : exec_abort(cpu, in);                    \
+#define MOVE_FN(name, vex, body)                                                      \
+	static enum exec_result name(struct vcpu *cpu, const struct insn *in)         \
+	{                                                                             \
+		if (unlikely(cpu->fp_trap & (vex ? TRAP_AVX : TRAP_SSE))) {           \
+			return vex ? simd_trap_avx(cpu, in) : simd_trap_sse(cpu, in); \
+		}                                                                     \
+		return likely(body) ? exec_next(cpu, in) : exec_abort(cpu, in);       \
 	}
-#define LOAD_FN(name, size, aligned, vex)                                                          \
-	MOVE_FN(name, vex, load_body(cpu, in, size, aligned, vex))
-#define STORE_FN(name, size, from, aligned, vex)                                                   \
+#define LOAD_FN(name, size, aligned, vex) MOVE_FN(name, vex, load_body(cpu, in, size, aligned, vex))
+#define STORE_FN(name, size, from, aligned, vex) \
 	MOVE_FN(name, vex, store_body(cpu, in, size, from, aligned))
 
 LOAD_FN(load4, 4, false, false)
@@ -174,19 +173,48 @@ exec_fn *simd_mov_bind(const struct insn *in)
 		return NULL;
 	}
 	switch (in->op) {
-	case OP_MOVAPS: case OP_MOVAPD: case OP_MOVDQA: case OP_MOVNTPS: case OP_MOVNTPD:
-	case OP_MOVNTDQ: case OP_MOVNTDQA: case OP_VMOVAPS: case OP_VMOVAPD: case OP_VMOVDQA:
-	case OP_VMOVNTPS: case OP_VMOVNTPD: case OP_VMOVNTDQ: case OP_VMOVNTDQA:
+	case OP_MOVAPS:
+	case OP_MOVAPD:
+	case OP_MOVDQA:
+	case OP_MOVNTPS:
+	case OP_MOVNTPD:
+	case OP_MOVNTDQ:
+	case OP_MOVNTDQA:
+	case OP_VMOVAPS:
+	case OP_VMOVAPD:
+	case OP_VMOVDQA:
+	case OP_VMOVNTPS:
+	case OP_VMOVNTPD:
+	case OP_VMOVNTDQ:
+	case OP_VMOVNTDQA:
 		return full_move(in, is_store(in), true);
-	case OP_MOVUPS: case OP_MOVUPD: case OP_MOVDQU: case OP_LDDQU: case OP_MOVSS: case OP_MOVSD:
-	case OP_VMOVUPS: case OP_VMOVUPD: case OP_VMOVDQU: case OP_VLDDQU: case OP_VMOVSS:
+	case OP_MOVUPS:
+	case OP_MOVUPD:
+	case OP_MOVDQU:
+	case OP_LDDQU:
+	case OP_MOVSS:
+	case OP_MOVSD:
+	case OP_VMOVUPS:
+	case OP_VMOVUPD:
+	case OP_VMOVDQU:
+	case OP_VLDDQU:
+	case OP_VMOVSS:
 	case OP_VMOVSD:
 		return full_move(in, is_store(in), false);
-	case OP_MOVD: case OP_MOVQ: case OP_VMOVD: case OP_VMOVQ:
+	case OP_MOVD:
+	case OP_MOVQ:
+	case OP_VMOVD:
+	case OP_VMOVQ:
 		return is_mmx(in) ? NULL : full_move(in, is_store(in), false);
-	case OP_MOVLPS: case OP_MOVLPD: case OP_VMOVLPS: case OP_VMOVLPD:
+	case OP_MOVLPS:
+	case OP_MOVLPD:
+	case OP_VMOVLPS:
+	case OP_VMOVLPD:
 		return half_move(in, 0);
-	case OP_MOVHPS: case OP_MOVHPD: case OP_VMOVHPS: case OP_VMOVHPD:
+	case OP_MOVHPS:
+	case OP_MOVHPD:
+	case OP_VMOVHPS:
+	case OP_VMOVHPD:
 		return half_move(in, 1);
 	default:
 		return NULL;

@@ -20,8 +20,8 @@
  */
 #include "softkvm/cpu/simd_int.h"
 
-#define HOST_XMM_CLOBBERS                                                                          \
-	"xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",   \
+#define HOST_XMM_CLOBBERS                                                                        \
+	"xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
 		"xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
 /* Load the x87 registers from an FXSAVE64 image; its MXCSR field is scratch. */
@@ -59,7 +59,8 @@ bool x87_pending(const struct vcpu *cpu)
 	return !cpu->fpu.x87_live && (image_fsw(cpu) & FSW_ES) && (cpu->cr0 & CR0_NE);
 }
 
-/* --- one instruction through the image --------------------------------------------------------- */
+/* --- one instruction through the image ---------------------------------------------------------
+ */
 
 /* Was the result of a store withheld? Any unmasked exception but inexact does that (SDM 1 8.5). */
 static bool store_withheld(uint16_t fcw, uint16_t fsw)
@@ -94,10 +95,14 @@ static bool store_operand(struct vcpu *cpu, gva_t lin, unsigned size)
 	const void *p = cpu->fpu.bounce;
 
 	switch (size) {
-	case 2: return mmu_store(cpu, lin, p, 2);
-	case 4: return mmu_store(cpu, lin, p, 4);
-	case 8: return mmu_store(cpu, lin, p, 8);
-	default: return mmu_store(cpu, lin, p, 10);
+	case 2:
+		return mmu_store(cpu, lin, p, 2);
+	case 4:
+		return mmu_store(cpu, lin, p, 4);
+	case 8:
+		return mmu_store(cpu, lin, p, 8);
+	default:
+		return mmu_store(cpu, lin, p, 10);
 	}
 }
 
@@ -111,7 +116,7 @@ static bool run_raw(struct vcpu *cpu, const struct insn *in, void *mem, bool for
 	memcpy(image, cpu->fpu.image, FXS_XMM);
 	if (force_masked) {
 		store_le16(image + FXS_FCW, fcw | FCW_MASKS);
-		store_le16(image + FXS_FSW, image_fsw(cpu) & (uint16_t)~(FSW_ES | FSW_BUSY));
+		store_le16(image + FXS_FSW, image_fsw(cpu) & (uint16_t) ~(FSW_ES | FSW_BUSY));
 	}
 	host_load(image);
 	failed = stub_raw(in)(cpu, in, mem);
@@ -133,11 +138,12 @@ static bool writes_memory(const struct insn *in)
 	if (op_group(in->op) == OPG_X87) {
 		return x87_op_stores(in->op);
 	}
-	return row && opnd_infos[row->opnd[0]].kind != OK_P && opnd_infos[row->opnd[0]].kind != OK_V;
+	return row && opnd_infos[row->opnd[0]].kind != OK_P &&
+	       opnd_infos[row->opnd[0]].kind != OK_V;
 }
 
 static __attribute__((noinline)) enum exec_result through_image(struct vcpu *cpu,
-							       const struct insn *in)
+								const struct insn *in)
 {
 	uint8_t image[FXS_SIZE] __attribute__((aligned(16)));
 	bool store = writes_memory(in), was_pending;
@@ -171,7 +177,6 @@ enum exec_result x87_slow(struct vcpu *cpu, const struct insn *in)
 {
 	enum exec_result r;
 
-
 	if (x87_pending(cpu)) {
 		return exec_fault(cpu, in, EX_MF);
 	}
@@ -184,7 +189,8 @@ enum exec_result x87_slow(struct vcpu *cpu, const struct insn *in)
 	return r == EXEC_NEXT ? exec_next(cpu, in) : r;
 }
 
-/* --- MMX for C handlers --------------------------------------------------------------------------- */
+/* --- MMX for C handlers
+ * --------------------------------------------------------------------------- */
 
 void x87_read_mmx(struct vcpu *cpu, unsigned reg, uint8_t out[8])
 {
@@ -199,13 +205,14 @@ void x87_enter_mmx(struct vcpu *cpu)
 	cpu->fpu.image[FXS_FTW] = 0xff;
 }
 
-/* --- control ----------------------------------------------------------------------------------------- */
+/* --- control
+ * ----------------------------------------------------------------------------------------- */
 
-#define X87_CHECK_TRAP(cpu, in)                                                                    \
-	do {                                                                                       \
-		if (unlikely((cpu)->fp_trap & FPTRAP_X87_NM)) {                                    \
-			return simd_trap_x87(cpu, in);                                             \
-		}                                                                                  \
+#define X87_CHECK_TRAP(cpu, in)                                 \
+	do {                                                    \
+		if (unlikely((cpu)->fp_trap & FPTRAP_X87_NM)) { \
+			return simd_trap_x87(cpu, in);          \
+		}                                               \
 	} while (0)
 
 static uint16_t current_fsw(const struct vcpu *cpu)
@@ -247,21 +254,24 @@ static enum exec_result store_word(struct vcpu *cpu, const struct insn *in, uint
 	return EXEC_NEXT;
 }
 
-static __attribute__((noinline)) enum exec_result fnstsw_mem_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnstsw_mem_body(struct vcpu *cpu,
+								  const struct insn *in)
 {
 	X87_CHECK_TRAP(cpu, in);
 	return store_word(cpu, in, current_fsw(cpu));
 }
 SIMD_HANDLER(fnstsw_mem)
 
-static __attribute__((noinline)) enum exec_result fnstcw_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnstcw_body(struct vcpu *cpu,
+							      const struct insn *in)
 {
 	X87_CHECK_TRAP(cpu, in);
 	return store_word(cpu, in, current_fcw(cpu));
 }
 SIMD_HANDLER(fnstcw)
 
-static __attribute__((noinline)) enum exec_result fldcw_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fldcw_body(struct vcpu *cpu,
+							     const struct insn *in)
 {
 	uint16_t v;
 	gva_t lin;
@@ -283,7 +293,8 @@ static __attribute__((noinline)) enum exec_result fldcw_body(struct vcpu *cpu, c
 }
 SIMD_HANDLER(fldcw)
 
-static __attribute__((noinline)) enum exec_result fnclex_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnclex_body(struct vcpu *cpu,
+							      const struct insn *in)
 {
 	X87_CHECK_TRAP(cpu, in);
 	if (cpu->fpu.x87_live) {
@@ -305,7 +316,8 @@ static void image_fninit(struct vcpu *cpu)
 	store_le16(im + FXS_FCW, FCW_INIT);
 }
 
-static __attribute__((noinline)) enum exec_result fninit_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fninit_body(struct vcpu *cpu,
+							      const struct insn *in)
 {
 	X87_CHECK_TRAP(cpu, in);
 	fpu_sync_x87(cpu);
@@ -321,14 +333,16 @@ static enum exec_result x87_nothing(struct vcpu *cpu, const struct insn *in)
 	return exec_next(cpu, in);
 }
 
-/* --- environment and state ------------------------------------------------------------------------------ */
+/* --- environment and state
+ * ------------------------------------------------------------------------------ */
 
 static struct env_format env_format(const struct vcpu *cpu, const struct insn *in)
 {
 	return (struct env_format){ .wide = in->osz != 2, .protected = cpu->key & KEY_PE };
 }
 
-static __attribute__((noinline)) enum exec_result fnstenv_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnstenv_body(struct vcpu *cpu,
+							       const struct insn *in)
 {
 	struct env_format f = env_format(cpu, in);
 	uint8_t env[ENV_MAX];
@@ -346,7 +360,8 @@ static __attribute__((noinline)) enum exec_result fnstenv_body(struct vcpu *cpu,
 }
 SIMD_HANDLER(fnstenv)
 
-static __attribute__((noinline)) enum exec_result fldenv_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fldenv_body(struct vcpu *cpu,
+							      const struct insn *in)
 {
 	struct env_format f = env_format(cpu, in);
 	uint8_t env[ENV_MAX];
@@ -367,7 +382,8 @@ static __attribute__((noinline)) enum exec_result fldenv_body(struct vcpu *cpu, 
 }
 SIMD_HANDLER(fldenv)
 
-static __attribute__((noinline)) enum exec_result fnsave_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fnsave_body(struct vcpu *cpu,
+							      const struct insn *in)
 {
 	struct env_format f = env_format(cpu, in);
 	uint8_t state[ENV_STATE_MAX];
@@ -388,7 +404,8 @@ static __attribute__((noinline)) enum exec_result fnsave_body(struct vcpu *cpu, 
 }
 SIMD_HANDLER(fnsave)
 
-static __attribute__((noinline)) enum exec_result frstor_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result frstor_body(struct vcpu *cpu,
+							      const struct insn *in)
 {
 	struct env_format f = env_format(cpu, in);
 	uint8_t state[ENV_STATE_MAX];
@@ -415,16 +432,29 @@ SIMD_HANDLER(frstor)
 exec_fn *x87_bind(const struct insn *in)
 {
 	switch (in->op) {
-	case OP_FNSTSW: return in->flags & INSN_MEM ? fnstsw_mem : fnstsw_ax;
-	case OP_FNSTCW: return fnstcw;
-	case OP_FLDCW: return fldcw;
-	case OP_FNCLEX: return fnclex;
-	case OP_FNINIT: return fninit;
-	case OP_FNENI: case OP_FNDISI: case OP_FNSETPM: return x87_nothing;
-	case OP_FNSTENV: return fnstenv;
-	case OP_FLDENV: return fldenv;
-	case OP_FNSAVE: return fnsave;
-	case OP_FRSTOR: return frstor;
-	default: return NULL;
+	case OP_FNSTSW:
+		return in->flags & INSN_MEM ? fnstsw_mem : fnstsw_ax;
+	case OP_FNSTCW:
+		return fnstcw;
+	case OP_FLDCW:
+		return fldcw;
+	case OP_FNCLEX:
+		return fnclex;
+	case OP_FNINIT:
+		return fninit;
+	case OP_FNENI:
+	case OP_FNDISI:
+	case OP_FNSETPM:
+		return x87_nothing;
+	case OP_FNSTENV:
+		return fnstenv;
+	case OP_FLDENV:
+		return fldenv;
+	case OP_FNSAVE:
+		return fnsave;
+	case OP_FRSTOR:
+		return frstor;
+	default:
+		return NULL;
 	}
 }

@@ -97,9 +97,11 @@ static bool area_linear(struct vcpu *cpu, const struct insn *in, unsigned size, 
 	return true;
 }
 
-/* --- FXSAVE, FXRSTOR ----------------------------------------------------------------------------- */
+/* --- FXSAVE, FXRSTOR -----------------------------------------------------------------------------
+ */
 
-static __attribute__((noinline)) enum exec_result fxsave_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fxsave_body(struct vcpu *cpu,
+							      const struct insn *in)
 {
 	unsigned size = FXS_XMM + vector_count(cpu) * 16;
 	uint8_t area[FXS_SIZE];
@@ -123,7 +125,8 @@ static __attribute__((noinline)) enum exec_result fxsave_body(struct vcpu *cpu, 
 }
 SIMD_HANDLER(fxsave)
 
-static __attribute__((noinline)) enum exec_result fxrstor_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result fxrstor_body(struct vcpu *cpu,
+							       const struct insn *in)
 {
 	uint8_t area[FXS_SIZE];
 	gva_t lin;
@@ -145,7 +148,8 @@ static __attribute__((noinline)) enum exec_result fxrstor_body(struct vcpu *cpu,
 }
 SIMD_HANDLER(fxrstor)
 
-/* --- XSAVE family -------------------------------------------------------------------------------- */
+/* --- XSAVE family --------------------------------------------------------------------------------
+ */
 
 static uint64_t requested(const struct vcpu *cpu)
 {
@@ -165,7 +169,6 @@ static bool xsave_traps(struct vcpu *cpu, const struct insn *in, enum exec_resul
 	}
 	return false;
 }
-
 
 static bool write_piece(struct vcpu *cpu, gva_t lin, const uint8_t *area, unsigned start,
 			unsigned size)
@@ -236,20 +239,23 @@ static enum exec_result save_standard(struct vcpu *cpu, const struct insn *in, b
 	return EXEC_NEXT;
 }
 
-static __attribute__((noinline)) enum exec_result xsave_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result xsave_body(struct vcpu *cpu,
+							     const struct insn *in)
 {
 	return save_standard(cpu, in, false);
 }
 SIMD_HANDLER(xsave)
 
-static __attribute__((noinline)) enum exec_result xsaveopt_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result xsaveopt_body(struct vcpu *cpu,
+								const struct insn *in)
 {
 	return save_standard(cpu, in, true);
 }
 SIMD_HANDLER(xsaveopt)
 
 /* Compacted; AVX, the only extended component, lies where the standard format has it. */
-static __attribute__((noinline)) enum exec_result xsavec_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result xsavec_body(struct vcpu *cpu,
+							      const struct insn *in)
 {
 	uint64_t rfbm = requested(cpu), inuse;
 	unsigned size = fpu_xsave_size(rfbm, true);
@@ -278,7 +284,8 @@ static __attribute__((noinline)) enum exec_result xsavec_body(struct vcpu *cpu, 
 }
 SIMD_HANDLER(xsavec)
 
-/* --- XRSTOR -------------------------------------------------------------------------------------------- */
+/* --- XRSTOR
+ * -------------------------------------------------------------------------------------------- */
 
 static bool all_zero(const uint8_t *p, unsigned n)
 {
@@ -320,7 +327,8 @@ static void restore(struct vcpu *cpu, const struct insn *in, uint64_t rfbm, uint
 	}
 }
 
-static __attribute__((noinline)) enum exec_result xrstor_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result xrstor_body(struct vcpu *cpu,
+							      const struct insn *in)
 {
 	uint64_t rfbm = requested(cpu), from;
 	uint8_t area[XS_SIZE];
@@ -359,9 +367,11 @@ static __attribute__((noinline)) enum exec_result xrstor_body(struct vcpu *cpu, 
 }
 SIMD_HANDLER(xrstor)
 
-/* --- MXCSR ---------------------------------------------------------------------------------------------- */
+/* --- MXCSR
+ * ---------------------------------------------------------------------------------------------- */
 
-static __attribute__((noinline)) enum exec_result ldmxcsr_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result ldmxcsr_body(struct vcpu *cpu,
+							       const struct insn *in)
 {
 	uint32_t v;
 	gva_t lin;
@@ -378,7 +388,8 @@ static __attribute__((noinline)) enum exec_result ldmxcsr_body(struct vcpu *cpu,
 }
 SIMD_HANDLER(ldmxcsr)
 
-static __attribute__((noinline)) enum exec_result stmxcsr_body(struct vcpu *cpu, const struct insn *in)
+static __attribute__((noinline)) enum exec_result stmxcsr_body(struct vcpu *cpu,
+							       const struct insn *in)
 {
 	uint32_t v = fpu_mxcsr(cpu);
 	gva_t lin;
@@ -394,14 +405,25 @@ SIMD_HANDLER(stmxcsr)
 exec_fn *xsave_bind(const struct insn *in)
 {
 	switch (in->op) {
-	case OP_FXSAVE: return fxsave;
-	case OP_FXRSTOR: return fxrstor;
-	case OP_XSAVE: return xsave;
-	case OP_XSAVEOPT: return xsaveopt;
-	case OP_XSAVEC: return xsavec;
-	case OP_XRSTOR: return xrstor;
-	case OP_LDMXCSR: case OP_VLDMXCSR: return ldmxcsr;
-	case OP_STMXCSR: case OP_VSTMXCSR: return stmxcsr;
-	default: return NULL;
+	case OP_FXSAVE:
+		return fxsave;
+	case OP_FXRSTOR:
+		return fxrstor;
+	case OP_XSAVE:
+		return xsave;
+	case OP_XSAVEOPT:
+		return xsaveopt;
+	case OP_XSAVEC:
+		return xsavec;
+	case OP_XRSTOR:
+		return xrstor;
+	case OP_LDMXCSR:
+	case OP_VLDMXCSR:
+		return ldmxcsr;
+	case OP_STMXCSR:
+	case OP_VSTMXCSR:
+		return stmxcsr;
+	default:
+		return NULL;
 	}
 }

@@ -166,7 +166,7 @@ static void image_normalize(uint8_t *im)
 {
 	uint16_t fcw = (load_le16(im + FXS_FCW) & 0x1f3f) | 0x40, fsw = load_le16(im + FXS_FSW);
 
-	fsw &= (uint16_t)~(FSW_ES | FSW_BUSY);
+	fsw &= (uint16_t) ~(FSW_ES | FSW_BUSY);
 	if (fsw & ~fcw & FCW_MASKS) {
 		fsw |= FSW_ES | FSW_BUSY;
 	}
@@ -337,11 +337,11 @@ struct feature_bit {
 };
 
 static const struct feature_bit feature_bits[] = {
-	{ 1, 2, 0, false, FPUF_SSE3 },	  { 1, 2, 9, false, FPUF_SSSE3 },
-	{ 1, 2, 19, false, FPUF_SSE41 },  { 1, 2, 20, false, FPUF_SSE42 },
-	{ 1, 2, 25, false, FPUF_AES },	  { 1, 2, 1, false, FPUF_PCLMUL },
-	{ 7, 1, 29, false, FPUF_SHA },	  { 1, 2, 28, true, FPUF_AVX },
-	{ 7, 1, 5, true, FPUF_AVX2 },	  { 1, 2, 12, true, FPUF_FMA },
+	{ 1, 2, 0, false, FPUF_SSE3 },   { 1, 2, 9, false, FPUF_SSSE3 },
+	{ 1, 2, 19, false, FPUF_SSE41 }, { 1, 2, 20, false, FPUF_SSE42 },
+	{ 1, 2, 25, false, FPUF_AES },   { 1, 2, 1, false, FPUF_PCLMUL },
+	{ 7, 1, 29, false, FPUF_SHA },   { 1, 2, 28, true, FPUF_AVX },
+	{ 7, 1, 5, true, FPUF_AVX2 },    { 1, 2, 12, true, FPUF_FMA },
 	{ 1, 2, 29, true, FPUF_F16C },
 };
 

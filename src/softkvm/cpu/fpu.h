@@ -65,18 +65,19 @@ enum {
 #define XFEATURE_SSE BIT64(1)
 #define XFEATURE_AVX BIT64(2)
 
-#define MXCSR_INIT    0x1f80u
-#define MXCSR_VALID   0xffffu /* others: #GP on load; shown to guests as MXCSR_MASK */
-#define MXCSR_MASKS   0x1f80u /* exception masks */
-#define FCW_INIT      0x037fu
-#define FCW_MASKS     0x003fu
-#define FSW_ES	      0x0080u /* an unmasked exception is pending */
-#define FSW_BUSY      0x8000u /* always a copy of ES */
+#define MXCSR_INIT  0x1f80u
+#define MXCSR_VALID 0xffffu /* others: #GP on load; shown to guests as MXCSR_MASK */
+#define MXCSR_MASKS 0x1f80u /* exception masks */
+#define FCW_INIT    0x037fu
+#define FCW_MASKS   0x003fu
+#define FSW_ES      0x0080u /* an unmasked exception is pending */
+#define FSW_BUSY    0x8000u /* always a copy of ES */
 
 struct fpu {
 	union vreg v[16];
-	uint8_t image[FXS_SIZE] __attribute__((aligned(64))); /* FXSAVE64 form; its XMM part is not used */
-	uint8_t bounce[64] __attribute__((aligned(64)));      /* operands that cross pages */
+	uint8_t image[FXS_SIZE]
+		__attribute__((aligned(64))); /* FXSAVE64 form; its XMM part is not used */
+	uint8_t bounce[64] __attribute__((aligned(64))); /* operands that cross pages */
 	uint32_t mxcsr;
 	uint32_t host_mxcsr; /* the thread's own, while loaded */
 	uint8_t x87_live;
@@ -86,12 +87,12 @@ struct fpu {
 
 /* vcpu.fp_trap: why an instruction of a class must not run now. */
 enum {
-	FPTRAP_X87_NM = BIT(0), /* CR0.EM or CR0.TS: #NM for x87 */
-	FPTRAP_SSE_UD = BIT(1), /* CR0.EM or not CR4.OSFXSR: #UD */
-	FPTRAP_SSE_NM = BIT(2), /* CR0.TS */
-	FPTRAP_AVX_UD = BIT(3), /* not CR4.OSXSAVE or XCR0 lacks AVX */
+	FPTRAP_X87_NM = BIT(0),  /* CR0.EM or CR0.TS: #NM for x87 */
+	FPTRAP_SSE_UD = BIT(1),  /* CR0.EM or not CR4.OSFXSR: #UD */
+	FPTRAP_SSE_NM = BIT(2),  /* CR0.TS */
+	FPTRAP_AVX_UD = BIT(3),  /* not CR4.OSXSAVE or XCR0 lacks AVX */
 	FPTRAP_WAIT_NM = BIT(4), /* CR0.MP and CR0.TS: #NM for WAIT */
-	FPTRAP_MMX_UD = BIT(5), /* CR0.EM: #UD for MMX */
+	FPTRAP_MMX_UD = BIT(5),  /* CR0.EM: #UD for MMX */
 };
 
 /* --- around KVM_RUN -------------------------------------------------------------- */
@@ -109,15 +110,18 @@ void fpu_set_mxcsr(struct vcpu *cpu, uint32_t mxcsr);
 void fpu_sync_x87(struct vcpu *cpu);
 /*
  * Replace the x87 part by the first 160 bytes of an FXSAVE64 image (which may be fpu.image itself;
- * reserved bits are dropped, ES follows from flags and masks), or by FNINIT's state with zero registers.
+ * reserved bits are dropped, ES follows from flags and masks), or by FNINIT's state with zero
+ * registers.
  */
 void fpu_image_set(struct vcpu *cpu, const uint8_t *legacy);
 void fpu_image_reset(struct vcpu *cpu);
 
 /* --- life and user space ------------------------------------------------------------ */
-/* After RESET; INIT leaves this state alone (SDM 3A table 10-1, with KVM's choice of FNINIT's state). */
+/* After RESET; INIT leaves this state alone (SDM 3A table 10-1, with KVM's choice of FNINIT's
+ * state). */
 void fpu_reset(struct vcpu *cpu);
-/* KVM_GET_FPU, KVM_SET_FPU (x87, XMM, MXCSR; upper halves stay). -EINVAL: reserved bits in MXCSR. */
+/* KVM_GET_FPU, KVM_SET_FPU (x87, XMM, MXCSR; upper halves stay). -EINVAL: reserved bits in MXCSR.
+ */
 void fpu_get(const struct vcpu *cpu, struct kvm_fpu *ret);
 int fpu_set(struct vcpu *cpu, const struct kvm_fpu *in);
 /*
@@ -156,7 +160,8 @@ uint64_t fpu_host_features(void);
 struct cpuid_regs;
 /*
  * CPUID leaf 0xD for a guest that may use all of fpu_xcr0_supported(): EBX of subleaves 0 and 1
- * follow XCR0 of `cpu`; NULL: as at reset. XSAVEOPT, XSAVEC and XGETBV(1) are offered, XSAVES is not.
+ * follow XCR0 of `cpu`; NULL: as at reset. XSAVEOPT, XSAVEC and XGETBV(1) are offered, XSAVES is
+ * not.
  */
 void fpu_cpuid_d(const struct vcpu *cpu, uint32_t subleaf, struct cpuid_regs *ret);
 /* Bytes of the XSAVE area for these components, standard or compacted format. */

@@ -77,24 +77,24 @@ static void test_traps(struct test *t)
 		const char *code;
 		uint8_t len, vector;
 	} rows[] = {
-		{ FPTRAP_X87_NM, "\xd9\xe8", 2, EX_NM },		       /* fld1 */
-		{ FPTRAP_X87_NM, "\xdb\xe3", 2, EX_NM },		       /* fninit */
-		{ FPTRAP_X87_NM, "\x0f\xae\x03", 3, EX_NM },		       /* fxsave */
-		{ FPTRAP_X87_NM, "\x9b", 1, DT_VECTOR_NONE },		       /* wait */
+		{ FPTRAP_X87_NM, "\xd9\xe8", 2, EX_NM },      /* fld1 */
+		{ FPTRAP_X87_NM, "\xdb\xe3", 2, EX_NM },      /* fninit */
+		{ FPTRAP_X87_NM, "\x0f\xae\x03", 3, EX_NM },  /* fxsave */
+		{ FPTRAP_X87_NM, "\x9b", 1, DT_VECTOR_NONE }, /* wait */
 		{ FPTRAP_WAIT_NM, "\x9b", 1, EX_NM },
-		{ FPTRAP_X87_NM, "\x0f\xfe\xc1", 3, EX_NM },		       /* paddd mm */
+		{ FPTRAP_X87_NM, "\x0f\xfe\xc1", 3, EX_NM }, /* paddd mm */
 		{ FPTRAP_MMX_UD | FPTRAP_X87_NM, "\x0f\xfe\xc1", 3, EX_UD },
 		{ FPTRAP_MMX_UD | FPTRAP_X87_NM, "\xd9\xe8", 2, EX_NM },
 		{ FPTRAP_SSE_UD | FPTRAP_SSE_NM, "\x66\x0f\xfe\xc1", 4, EX_UD }, /* paddd xmm */
 		{ FPTRAP_SSE_NM, "\x66\x0f\xfe\xc1", 4, EX_NM },
-		{ FPTRAP_SSE_NM, "\x0f\x10\x03", 3, EX_NM },		       /* movups load */
-		{ FPTRAP_SSE_UD, "\x0f\x11\x03", 3, EX_UD },		       /* movups store */
-		{ FPTRAP_SSE_UD, "\x0f\xae\x1b", 3, EX_UD },		       /* stmxcsr */
+		{ FPTRAP_SSE_NM, "\x0f\x10\x03", 3, EX_NM }, /* movups load */
+		{ FPTRAP_SSE_UD, "\x0f\x11\x03", 3, EX_UD }, /* movups store */
+		{ FPTRAP_SSE_UD, "\x0f\xae\x1b", 3, EX_UD }, /* stmxcsr */
 		{ FPTRAP_AVX_UD, "\x66\x0f\xfe\xc1", 4, DT_VECTOR_NONE },
 		{ FPTRAP_AVX_UD | FPTRAP_SSE_NM, "\xc5\xf1\xfe\xc1", 4, EX_UD }, /* vpaddd */
 		{ FPTRAP_SSE_NM, "\xc5\xf1\xfe\xc1", 4, EX_NM },
 		{ FPTRAP_SSE_UD, "\xc5\xf1\xfe\xc1", 4, DT_VECTOR_NONE },
-		{ FPTRAP_AVX_UD, "\xc5\xf8\x77", 3, EX_UD },		       /* vzeroupper */
+		{ FPTRAP_AVX_UD, "\xc5\xf8\x77", 3, EX_UD }, /* vzeroupper */
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -105,7 +105,8 @@ static void test_traps(struct test *t)
 		dt_soft_vcpu(soft)->fp_trap = rows[i].trap;
 		run(rows[i].code, rows[i].len);
 		CHECK_EQ(t, res.vector, rows[i].vector);
-		CHECK_EQ(t, res.state.rip - c.in.rip, res.vector == DT_VECTOR_NONE ? rows[i].len : 0);
+		CHECK_EQ(t, res.state.rip - c.in.rip,
+			 res.vector == DT_VECTOR_NONE ? rows[i].len : 0);
 	}
 	dt_soft_vcpu(soft)->fp_trap = 0;
 }
@@ -120,7 +121,8 @@ static void test_simd_exception(struct test *t)
 	RUN("\x0f\x5e\xc1"); /* divps xmm0, xmm1 */
 	CHECK_EQ(t, res.vector, EX_XM);
 	CHECK_EQ(t, load_le32(res.state.xsave + FXS_XMM), 0x3f800000);
-	CHECK_EQ(t, load_le32(res.state.xsave + FXS_MXCSR) & 0x3f, 5); /* 0/0 in the others: IE too */
+	CHECK_EQ(t, load_le32(res.state.xsave + FXS_MXCSR) & 0x3f,
+		 5); /* 0/0 in the others: IE too */
 	cpu->cr4 &= ~CR4_OSXMMEXCPT;
 	RUN("\x0f\x5e\xc1");
 	cpu->cr4 |= CR4_OSXMMEXCPT;
@@ -160,7 +162,8 @@ static void test_foreign_sigfpe(struct test *t)
 	CHECK(t, WIFSIGNALED(status) && WTERMSIG(status) == SIGFPE);
 }
 
-/* --- x87 exceptions ----------------------------------------------------------------------------- */
+/* --- x87 exceptions -----------------------------------------------------------------------------
+ */
 
 /* Leaves a pending division by zero behind: fdiv m32 of 1.0 by 0.0. */
 static void divide_by_zero(void)
@@ -240,7 +243,8 @@ static void test_store_withheld(struct test *t)
 	CHECK_EQ(t, load_le16(res.state.xsave + FXS_FSW) & 0x88, 0x88);
 }
 
-/* --- environments ---------------------------------------------------------------------------------- */
+/* --- environments
+ * ---------------------------------------------------------------------------------- */
 
 static void test_env(struct test *t)
 {
@@ -248,7 +252,7 @@ static void test_env(struct test *t)
 
 	store_le16(image + FXS_FCW, 0x27f);
 	store_le16(image + FXS_FSW, 0x3000); /* TOP 6 */
-	image[FXS_FTW] = 0xc0;		     /* R6 = ST0, R7 = ST1 */
+	image[FXS_FTW] = 0xc0;               /* R6 = ST0, R7 = ST1 */
 	store_le64(image + FXS_ST, BIT64(63));
 	store_le16(image + FXS_ST + 8, 0x3fff);
 	store_le16(image + FXS_FOP, 0x5d3);
@@ -265,10 +269,8 @@ static void test_env(struct test *t)
 		CHECK_EQ(t, load_le32(back), load_le32(image));
 		CHECK_EQ(t, back[FXS_FTW], 0xc0);
 		CHECK(t, !memcmp(back + FXS_ST, image + FXS_ST, 128));
-		CHECK_EQ(t, load_le64(back + FXS_FIP),
-			 f.wide || !f.protected ? 0x12345 : 0x2345);
-		CHECK_EQ(t, load_le64(back + FXS_FDP),
-			 f.wide || !f.protected ? 0xabcde : 0xbcde);
+		CHECK_EQ(t, load_le64(back + FXS_FIP), f.wide || !f.protected ? 0x12345 : 0x2345);
+		CHECK_EQ(t, load_le64(back + FXS_FDP), f.wide || !f.protected ? 0xabcde : 0xbcde);
 		CHECK_EQ(t, load_le16(back + FXS_FOP), f.wide || !f.protected ? 0x5d3 : 0);
 	}
 	env_store(image, (struct env_format){ .wide = true, .protected = true }, env);
@@ -276,7 +278,8 @@ static void test_env(struct test *t)
 	CHECK_EQ(t, load_le32(env + 24), 0xffff0000);
 }
 
-/* --- XSAVE ------------------------------------------------------------------------------------------- */
+/* --- XSAVE
+ * ------------------------------------------------------------------------------------------- */
 
 static void xsave_case(uint64_t components)
 {
@@ -295,10 +298,10 @@ static void test_xsaveopt(struct test *t)
 	xsave_case(7);
 	store_le64(c.patch + XS_HEADER, 0xf0);
 	store_le64(c.in.xsave + FXS_XMM + 16, 77); /* only SSE is in use */
-	RUN("\x0f\xae\x33");			    /* xsaveopt [rbx] */
+	RUN("\x0f\xae\x33");                       /* xsaveopt [rbx] */
 	CHECK_EQ(t, res.vector, DT_VECTOR_NONE);
 	CHECK_EQ(t, load_le64(memory() + XS_HEADER), 0xf2); /* bits not asked for are kept */
-	CHECK_EQ(t, memory()[0], 0xee);			     /* x87 is in its initial state */
+	CHECK_EQ(t, memory()[0], 0xee);                     /* x87 is in its initial state */
 	CHECK_EQ(t, load_le64(memory() + FXS_XMM + 16), 77);
 	CHECK_EQ(t, load_le32(memory() + FXS_MXCSR), MXCSR_INIT);
 	CHECK_EQ(t, memory()[XS_AVX], 0xee);
@@ -383,13 +386,18 @@ static void test_eight_registers(struct test *t)
 	cpu->key = key;
 }
 
-/* --- user space --------------------------------------------------------------------------------------- */
+/* --- user space
+ * --------------------------------------------------------------------------------------- */
 
 static void test_kvm_structures(struct test *t)
 {
 	struct vcpu *cpu = calloc(1, sizeof(*cpu));
-	struct kvm_fpu fpu = { .fcw = 0x27f, .fsw = 0x3801, .ftwx = 0x81, .last_ip = 0x123456789ab,
-			       .mxcsr = 0x1fa5 }, fpu2;
+	struct kvm_fpu fpu = { .fcw = 0x27f,
+			       .fsw = 0x3801,
+			       .ftwx = 0x81,
+			       .last_ip = 0x123456789ab,
+			       .mxcsr = 0x1fa5 },
+		       fpu2;
 	struct kvm_xsave *x = calloc(1, sizeof(*x)), *y = calloc(1, sizeof(*y));
 	struct kvm_xcrs xcrs = { .nr_xcrs = 1 };
 	uint8_t *p = (uint8_t *)x->region;
@@ -439,7 +447,8 @@ static void test_cpuid(struct test *t)
 	CHECK_EQ(t, r.eax, 7);
 	fpu_cpuid_d(NULL, 2, &r);
 	CHECK_EQ(t, r.eax, fpu_xcr0_supported() & 4 ? 256 : 0);
-	CHECK(t, !fpu_xcr0_valid(0) && !fpu_xcr0_valid(5) && !fpu_xcr0_valid(9) && fpu_xcr0_valid(3));
+	CHECK(t,
+	      !fpu_xcr0_valid(0) && !fpu_xcr0_valid(5) && !fpu_xcr0_valid(9) && fpu_xcr0_valid(3));
 }
 
 /* Rounding and flags live in the host between load and unload, and nowhere else. */

@@ -50,8 +50,10 @@ int main(int argc, char **argv)
 		opt.seed = 1;
 	}
 	if (!parse(argc, argv, &opt)) {
-		fprintf(stderr, "usage: %s [--seconds N] [--seed S] [--count N] [--only MNEMONIC] "
-				"[--verbose]\n", argv[0]);
+		fprintf(stderr,
+			"usage: %s [--seconds N] [--seed S] [--count N] [--only MNEMONIC] "
+			"[--verbose]\n",
+			argv[0]);
 		return 2;
 	}
 	printf("seed %" PRIu64 "\n", opt.seed);

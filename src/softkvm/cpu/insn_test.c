@@ -15,7 +15,8 @@ static void test_against_host(struct test *t)
 {
 	const char *n = getenv("LODGE_INSN_CASES");
 	struct dt_options opt = { .seed = 20240607,
-				  .cases_per_row = n ? (unsigned)strtoul(n, NULL, 0) : CASES_PER_ROW };
+				  .cases_per_row =
+					  n ? (unsigned)strtoul(n, NULL, 0) : CASES_PER_ROW };
 	struct dt_report rep;
 
 	dt_run(&opt, &rep);

@@ -49,31 +49,31 @@ enum exec_result simd_trap_x87(struct vcpu *cpu, const struct insn *in);
  * The handler `name` from name_body(), which returns EXEC_NEXT when it is done: apart, so
  * that no local's address is alive at the tail call (see exec.h).
  */
-#define SIMD_HANDLER(name)                                                                         \
-	static enum exec_result name(struct vcpu *cpu, const struct insn *in)                      \
-	{                                                                                          \
-		enum exec_result r = name##_body(cpu, in);                                         \
-                                                                                                   \
-		return likely(r == EXEC_NEXT) ? exec_next(cpu, in) : r;                            \
+#define SIMD_HANDLER(name)                                                    \
+	static enum exec_result name(struct vcpu *cpu, const struct insn *in) \
+	{                                                                     \
+		enum exec_result r = name##_body(cpu, in);                    \
+                                                                              \
+		return likely(r == EXEC_NEXT) ? exec_next(cpu, in) : r;       \
 	}
 
 /* For C handlers of SSE and AVX instructions: leave if the class traps. */
-#define SIMD_CHECK_TRAP(cpu, in)                                                                   \
-	do {                                                                                       \
-		if ((in)->flags & INSN_VEX) {                                                      \
-			if (unlikely((cpu)->fp_trap & TRAP_AVX)) {                                 \
-				return simd_trap_avx(cpu, in);                                     \
-			}                                                                          \
-		} else if (unlikely((cpu)->fp_trap & TRAP_SSE)) {                                  \
-			return simd_trap_sse(cpu, in);                                             \
-		}                                                                                  \
+#define SIMD_CHECK_TRAP(cpu, in)                                   \
+	do {                                                       \
+		if ((in)->flags & INSN_VEX) {                      \
+			if (unlikely((cpu)->fp_trap & TRAP_AVX)) { \
+				return simd_trap_avx(cpu, in);     \
+			}                                          \
+		} else if (unlikely((cpu)->fp_trap & TRAP_SSE)) {  \
+			return simd_trap_sse(cpu, in);             \
+		}                                                  \
 	} while (0)
 
 /* --- who binds what; NULL: not mine ------------------------------------------------------- */
-exec_fn *simd_mov_bind(const struct insn *in);	  /* exec_simd_mov.c: plain moves to and from memory */
+exec_fn *simd_mov_bind(const struct insn *in); /* exec_simd_mov.c: plain moves to and from memory */
 exec_fn *simd_masked_bind(const struct insn *in); /* exec_simd_masked.c: masked moves, gathers */
-exec_fn *xsave_bind(const struct insn *in);	  /* exec_xsave.c: FXSAVE, XSAVE, MXCSR */
-exec_fn *x87_bind(const struct insn *in);	  /* exec_x87.c */
+exec_fn *xsave_bind(const struct insn *in);       /* exec_xsave.c: FXSAVE, XSAVE, MXCSR */
+exec_fn *x87_bind(const struct insn *in);         /* exec_x87.c */
 /*
  * Run an x87 or MMX stub that found its registers not loaded, or its operand not directly
  * writable.
@@ -81,13 +81,15 @@ exec_fn *x87_bind(const struct insn *in);	  /* exec_x87.c */
 enum exec_result x87_slow(struct vcpu *cpu, const struct insn *in);
 /* Before a waiting instruction: must a pending exception be raised (#MF)? */
 bool x87_pending(const struct vcpu *cpu);
-/* MM0..MM7 for C handlers; x87_enter_mmx(): TOP 0, all valid, as every MMX instruction leaves it. */
+/* MM0..MM7 for C handlers; x87_enter_mmx(): TOP 0, all valid, as every MMX instruction leaves it.
+ */
 void x87_read_mmx(struct vcpu *cpu, unsigned reg, uint8_t out[8]);
 void x87_enter_mmx(struct vcpu *cpu);
 
-/* --- x87_env.c: the images of FNSTENV and FNSAVE (SDM 1 8.1.10); pure functions ------------------- */
+/* --- x87_env.c: the images of FNSTENV and FNSAVE (SDM 1 8.1.10); pure functions
+ * ------------------- */
 struct env_format {
-	bool wide;	/* 28 bytes, not 14 */
+	bool wide;      /* 28 bytes, not 14 */
 	bool protected; /* pointers as selector and offset */
 };
 enum { ENV_MAX = 28, ENV_STATE_MAX = 108 };

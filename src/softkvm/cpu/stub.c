@@ -239,7 +239,8 @@ void stub_stats(unsigned *ret_stubs, size_t *ret_bytes)
 	pthread_mutex_unlock(&cache.lock);
 }
 
-/* --- floating-point exceptions ------------------------------------------------------------------ */
+/* --- floating-point exceptions ------------------------------------------------------------------
+ */
 
 static int raw_fault(void)
 {
@@ -279,8 +280,8 @@ static void on_sigfpe(int sig, siginfo_t *si, void *ctx)
 
 void stub_claim_sigfpe(void)
 {
-	struct sigaction now, sa = { .sa_sigaction = on_sigfpe,
-				     .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	struct sigaction now,
+		sa = { .sa_sigaction = on_sigfpe, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 
 	pthread_mutex_lock(&cache.lock);
 	sigaction(SIGFPE, NULL, &now);

@@ -26,7 +26,8 @@ void stub_u32(struct stub_code *c, uint32_t v);
 /* mov $fn, %rax; call *%rax / jmp *%rax */
 void stub_call(struct stub_code *c, const void *fn);
 void stub_jump(struct stub_code *c, const void *fn);
-/* A forward 32-bit conditional jump (low opcode nibble `cc`, 5 = jne): returns what stub_land() wants. */
+/* A forward 32-bit conditional jump (low opcode nibble `cc`, 5 = jne): returns what stub_land()
+ * wants. */
 unsigned stub_jcc(struct stub_code *c, unsigned cc);
 void stub_land(struct stub_code *c, unsigned jump);
 
@@ -35,8 +36,8 @@ int stub_init(void);
 /* The handler of this key, NULL if it has not been made yet. Lock-free. `key` is never 0. */
 exec_fn *stub_find(uint64_t key);
 /*
- * Publish code under a key (if somebody else was faster: his). `raw`, which may be NULL, is a second
- * entry for C code: see stub_raw_fn. NULL: no memory, or the code overflowed.
+ * Publish code under a key (if somebody else was faster: his). `raw`, which may be NULL, is a
+ * second entry for C code: see stub_raw_fn. NULL: no memory, or the code overflowed.
  */
 exec_fn *stub_add(uint64_t key, const struct stub_code *handler, const struct stub_code *raw);
 
