@@ -253,6 +253,7 @@ static void test_steal_time(struct test *t)
 {
 	struct sysvm s = sysvm_new(true);
 	uint8_t *preempted = s.ram + PAGE + 16;
+	uint32_t version;
 
 	steal_time_leave(s.cpu); /* off: nothing happens */
 	CHECK_EQ(t, *preempted, 0);
@@ -264,6 +265,13 @@ static void test_steal_time(struct test *t)
 	steal_time_enter(s.cpu);
 	CHECK_EQ(t, *preempted, 0);
 	CHECK_EQ(t, get32(&s, PAGE + 8) & 1, 0);
+	/* The version moves on with each entry, and is even after it. */
+	version = get32(&s, PAGE + 8);
+	steal_time_enter(s.cpu);
+	CHECK_EQ(t, get32(&s, PAGE + 8), version + 2);
+	s.ram[PAGE + 8] |= 1; /* the guest's rubbish */
+	steal_time_enter(s.cpu);
+	CHECK_EQ(t, get32(&s, PAGE + 8), version + 6);
 	/* A page that is not there harms nobody. */
 	CHECK(t, msr_write(s.cpu, MSR_KVM_STEAL_TIME, 0xff00000000ull | 1, false));
 	steal_time_leave(s.cpu);

@@ -30,7 +30,7 @@
 
 #define PVCLOCK_TSC_STABLE   BIT(0)
 #define PVCLOCK_STOPPED	     BIT(1)
-#define STEAL_CHECK_NS	     (20 * NS_PER_MS) /* /proc is not read more often */
+#define STEAL_CHECK_NS	     (NS_PER_MS / 5) /* /proc is not read more often: that takes some µs */
 
 struct pvclock_page {
 	uint32_t version, pad0;
@@ -258,33 +258,41 @@ static uint64_t run_delay_ns(void)
 	return strtoull(end, NULL, 10);
 }
 
+/* What this thread waited since the last look at /proc; 0 in between. */
+static uint64_t newly_stolen_ns(struct vcpu *cpu)
+{
+	bool first = cpu->steal_checked_ns == 0;
+	uint64_t before = cpu->steal_run_delay;
+	ns_t now = clock_now_ns();
+
+	if (!first && now - cpu->steal_checked_ns < STEAL_CHECK_NS) {
+		return 0;
+	}
+	cpu->steal_checked_ns = now;
+	cpu->steal_run_delay = run_delay_ns();
+	return first || cpu->steal_run_delay < before ? 0 : cpu->steal_run_delay - before;
+}
+
+static void write_stolen(struct vcpu *cpu, size_t offset, const void *field, size_t len)
+{
+	vm_write_phys(cpu->vm, cpu, STEAL_PAGE(cpu) + offset, field, len);
+	atomic_thread_fence(memory_order_release);
+}
+
+/* The version is even, and another one, after each entry, as with the kernel's KVM. */
 static void add_stolen(struct vcpu *cpu)
 {
 	struct kvm_steal_time st;
-	gpa_t gpa = STEAL_PAGE(cpu);
-	ns_t now = clock_now_ns();
-	uint64_t delay, steal;
 
-	if (cpu->steal_checked_ns != 0 && now - cpu->steal_checked_ns < STEAL_CHECK_NS) {
+	if (vm_read_phys(cpu->vm, STEAL_PAGE(cpu), &st, sizeof(st)) != 0) {
 		return;
 	}
-	delay = run_delay_ns();
-	steal = cpu->steal_checked_ns != 0 && delay > cpu->steal_run_delay
-			? delay - cpu->steal_run_delay
-			: 0;
-	cpu->steal_checked_ns = now;
-	cpu->steal_run_delay = delay;
-	if (steal == 0 || vm_read_phys(cpu->vm, gpa, &st, sizeof(st)) != 0) {
-		return;
-	}
-	st.version = (st.version & ~1u) + 1;
-	vm_write_phys(cpu->vm, cpu, gpa + offsetof(struct kvm_steal_time, version), &st.version, 4);
-	atomic_thread_fence(memory_order_release);
-	st.steal += steal;
-	vm_write_phys(cpu->vm, cpu, gpa, &st.steal, 8);
-	atomic_thread_fence(memory_order_release);
+	st.version = (st.version + 1) | 1;
+	st.steal += newly_stolen_ns(cpu);
+	write_stolen(cpu, offsetof(struct kvm_steal_time, version), &st.version, sizeof(st.version));
+	write_stolen(cpu, offsetof(struct kvm_steal_time, steal), &st.steal, sizeof(st.steal));
 	st.version++;
-	vm_write_phys(cpu->vm, cpu, gpa + offsetof(struct kvm_steal_time, version), &st.version, 4);
+	write_stolen(cpu, offsetof(struct kvm_steal_time, version), &st.version, sizeof(st.version));
 }
 
 static _Atomic uint8_t *preempted_byte(struct vcpu *cpu)
