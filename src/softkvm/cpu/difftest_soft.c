@@ -247,9 +247,9 @@ static void load_state(struct dt_soft *s, const struct dt_case *c)
 	memcpy(s->window_ro, s->fill_ro, DT_PAGE);
 	memset(s->code, 0xcc, DT_PAGE);
 	memcpy(s->code + (c->in.rip - DT_CODE), c->code, c->len);
-	if (c->patch_at >= DT_WINDOW_RO) {
+	if (c->patch_len && c->patch_at >= DT_WINDOW_RO) {
 		memcpy(s->window_ro + (c->patch_at - DT_WINDOW_RO), c->patch, c->patch_len);
-	} else {
+	} else if (c->patch_len) {
 		memcpy(s->window + (c->patch_at - DT_WINDOW), c->patch, c->patch_len);
 	}
 	memcpy(cpu->gpr, c->in.gpr, sizeof(c->in.gpr));
