@@ -73,6 +73,9 @@ int block_sync(struct block *b, struct block_req *r);
 /* Could the kernel take the request's buffers and range as they are? */
 bool block_aligned(const struct block *b, const struct block_req *r);
 
+struct io_uring;
+/* A ring that can read, write and flush, and nothing else. 0 or -errno; io_uring_queue_exit(). */
+int block_uring_init_ring(struct io_uring *ring);
 /* io_uring. -errno: the kernel refuses it. */
 int block_uring_new(struct block *b, struct block_uring **ret);
 void block_uring_free(struct block_uring *u);
