@@ -70,7 +70,7 @@ enum request_status { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
 #define RANGE_BYTES       16 /* sector, count, flags: of discard and write zeroes */
 #define RANGE_UNMAP       BIT(0)
 #define SEG_MAX           126 /* as told to the driver; header and status come on top */
-#define CHAIN_MAX         (SEG_MAX + 2)
+#define CHAIN_MIN         (SEG_MAX + 2)
 #define RANGE_SECTORS_MAX 0x3fffffu /* 2 GiB: what one call to the host may take */
 #define QUEUE_SIZE        256
 
@@ -83,15 +83,19 @@ struct blk_req {
 	gpa_t status_gpa;
 	uint32_t in_data; /* bytes that count as written, without the status */
 	int result;
-	struct iovec iov[CHAIN_MAX];
-	gpa_t gpa[CHAIN_MAX];
 };
 
-/* The pool grows by need, so a quiet disk's is never touched. */
+/*
+ * The pool is taken from by need, so a quiet disk's is never touched, nor the end of the entries
+ * of short chains.
+ */
 struct blk_queue {
 	struct virtio_blk *blk;
 	struct virtqueue *vq;
 	struct blk_req *pool, *free;
+	struct iovec *iovs; /* chain_max for each request */
+	gpa_t *gpas;
+	unsigned chain_max; /* entries of a chain: the ring's size at least (2.7.13.1.1) */
 	unsigned used;
 	bool touched; /* something was pushed in this batch */
 };
@@ -113,6 +117,7 @@ static struct virtio_blk *from_virtio(struct virtio_dev *v)
 static struct blk_req *req_get(struct blk_queue *q)
 {
 	struct blk_req *r = q->free;
+	size_t at;
 
 	if (r) {
 		q->free = r->next;
@@ -120,9 +125,12 @@ static struct blk_req *req_get(struct blk_queue *q)
 	}
 	/* vq_pop() never gives more chains than the ring has entries. */
 	ASSERT(q->used <= q->vq->size_max);
+	at = (size_t)q->used * q->chain_max;
 	r = &q->pool[q->used++];
 	r->queue = q;
-	r->chain = (struct vq_chain){ .iov = r->iov, .gpa = r->gpa, .cap = CHAIN_MAX };
+	r->chain = (struct vq_chain){ .iov = q->iovs + at,
+				      .gpa = q->gpas + at,
+				      .cap = q->chain_max };
 	return r;
 }
 
@@ -403,6 +411,8 @@ static void blk_free(struct virtio_dev *v)
 	block_set_batch_end(b->block, NULL, NULL);
 	for (unsigned i = 0; b->queues && i < b->queue_count; i++) {
 		free(b->queues[i].pool);
+		free(b->queues[i].iovs);
+		free(b->queues[i].gpas);
 	}
 	free(b->queues);
 }
@@ -453,13 +463,24 @@ static void fill_config(struct virtio_blk *b)
 }
 
 /* One request more than the ring: the one that finds it empty. */
+static bool make_pool(struct blk_queue *q, unsigned size)
+{
+	size_t entries;
+
+	q->chain_max = MAX(size, CHAIN_MIN);
+	entries = (size_t)(size + 1) * q->chain_max;
+	q->pool = calloc(size + 1, sizeof(*q->pool));
+	q->iovs = calloc(entries, sizeof(*q->iovs));
+	q->gpas = calloc(entries, sizeof(*q->gpas));
+	return q->pool && q->iovs && q->gpas;
+}
+
 static int make_pools(struct virtio_blk *b, unsigned size)
 {
 	b->queues = calloc(b->queue_count, sizeof(*b->queues));
 	for (unsigned i = 0; b->queues && i < b->queue_count; i++) {
 		b->queues[i].blk = b;
-		b->queues[i].pool = calloc(size + 1, sizeof(struct blk_req));
-		if (!b->queues[i].pool) {
+		if (!make_pool(&b->queues[i], size)) {
 			return -ENOMEM;
 		}
 	}

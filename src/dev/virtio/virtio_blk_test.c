@@ -648,6 +648,41 @@ static void test_queue_reset(struct test *t)
 	disk_free(&k);
 }
 
+/* As many descriptors as the ring has, the most that a driver may chain (2.7.13.1.1). */
+static void test_long_chains(struct test *t)
+{
+	enum { RING = 256, PIECES = RING - 2 };
+	static const uint64_t kinds[] = { 0, VIRTIO_F_PACKED };
+	uint8_t sectors[2 * SECTOR], *got;
+	struct testdrv_seg s[RING];
+	struct request r;
+	struct disk k;
+	uint32_t len;
+
+	CHECK(t, disk_new(&k, false, false, 1));
+	for (unsigned i = 0; i < sizeof(sectors); i++) {
+		sectors[i] = (uint8_t)(i * 7 + i / 256);
+	}
+	CHECK(t, pwrite(k.fd, sectors, sizeof(sectors), 0) == sizeof(sectors));
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+		CHECK(t, testdrv_start(k.d, BASE | kinds[i], 1, RING));
+		r = request_new(k.d, T_IN, 0, sizeof(sectors));
+		s[0] = (struct testdrv_seg){ r.header, 16, false };
+		for (unsigned j = 0; j < PIECES; j++) {
+			len = j + 1 < PIECES ? 4 : sizeof(sectors) - 4 * (PIECES - 1);
+			s[1 + j] = (struct testdrv_seg){ r.data + 4 * j, len, true };
+		}
+		s[RING - 1] = (struct testdrv_seg){ r.status, 1, true };
+		CHECK(t, testdrv_add(&k.d->q[0], s, RING) >= 0);
+		testdrv_kick(&k.d->q[0]);
+		CHECK(t, testdrv_wait_used(&k.d->q[0], &len) >= 0);
+		CHECK_EQ(t, status_of(k.d, &r), 0);
+		got = testdrv_host(k.d, r.data);
+		CHECK(t, memcmp(got, sectors, sizeof(sectors)) == 0);
+	}
+	disk_free(&k);
+}
+
 static void test_bus_master(struct test *t)
 {
 	struct testdrv_seg s[2];
@@ -686,6 +721,7 @@ static const struct test_case cases[] = {
 	{ "no-ioeventfd", test_no_ioeventfd },
 	{ "reset-in-flight", test_reset_in_flight },
 	{ "queue-reset", test_queue_reset },
+	{ "long-chains", test_long_chains },
 	{ "bus-master", test_bus_master },
 	{ 0 },
 };
