@@ -246,7 +246,7 @@ static void test_accesses(struct test *t)
 static void test_pause_and_resume(struct test *t)
 {
 	static struct fixture x;
-	uint32_t before;
+	uint32_t before = 0, after;
 
 	SETUP(t, &x, 2, guest_accesses);
 	CHECK(t, vcpu_group_is_paused(&x.group));
@@ -258,10 +258,12 @@ static void test_pause_and_resume(struct test *t)
 		CHECK_EQ(t, counter(&x), before);
 		vcpu_group_resume(&x.group);
 	}
-	before = counter(&x);
-	while (counter(&x) == before) {
+	do {
 		usleep(200);
-	}
+		vcpu_group_pause(&x.group);
+		after = counter(&x);
+		vcpu_group_resume(&x.group);
+	} while (after == before);
 	teardown(&x);
 }
 
