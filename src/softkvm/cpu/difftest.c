@@ -200,6 +200,7 @@ static void canonicalize(const struct dt_case *c, const struct insn *in, struct 
 		undefined |= FL_ARITH & undefined_flags(in);
 	}
 	r->state.rflags &= ~undefined;
+	r->fault_address = r->cr2;
 	if (r->vector == EX_PF) {
 		canonicalize_page_fault(in, r);
 	} else {
@@ -337,7 +338,7 @@ static bool tolerated(const struct dt_case *c, const struct insn *in, const stru
 	    (n->vector == EX_GP || n->vector == EX_SS)) {
 		return true; /* across the 4 GiB limit, which flat blocks do not check */
 	}
-	if (s->vector == EX_PF && host_has_page(s->cr2)) {
+	if (s->vector == EX_PF && host_has_page(s->fault_address)) {
 		return true;
 	}
 	switch (in->op) {

@@ -40,6 +40,7 @@ struct dt_result {
 	struct dt_state state;
 	uint8_t window[DT_WINDOW_BYTES];
 	uint64_t cr2;
+	uint64_t fault_address; /* cr2 before what may differ was taken out */
 	uint32_t error;
 	uint8_t vector; /* DT_VECTOR_* */
 };
