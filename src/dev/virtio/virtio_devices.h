@@ -92,7 +92,8 @@ struct virtio_vsock_options {
 	 * A UNIX socket made here: a program connects, sends "CONNECT <port>\n", gets
 	 * "OK <port>\n" once the guest accepts, then is joined to the guest's port. A guest that
 	 * connects to host port N is joined to the socket "<path>_N". Copied.
-	 * -EADDRINUSE if something listens there; a stale one is replaced.
+	 * -EADDRINUSE if something listens there; a stale one is replaced. The file stays at the
+	 * end: who gave the path removes it, as a sandbox does not let the guest's process do so.
 	 */
 	const char *path;
 };

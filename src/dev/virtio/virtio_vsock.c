@@ -213,7 +213,6 @@ static void vsock_free(struct virtio_dev *v)
 	vsock_close_all(s);
 	if (s->listen_fd >= 0) {
 		loop_unwatch_fd(v->pci.dev.env->loop, s->listen_fd);
-		unlink(s->path);
 	}
 	fd_closep(&s->listen_fd);
 	free(s->path);
