@@ -13,7 +13,7 @@ endif
 
 SAN_ARGS := $(if $(SAN),-Db_sanitize=$(SAN) -Db_lundef=false)
 
-.PHONY: all help deps demo check check-long lint bench fuzz install clean
+.PHONY: all help deps demo check check-long kvm-selftests lint bench fuzz install clean
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
@@ -22,6 +22,7 @@ help:
 	@echo "make demo          boot a Debian kernel to its shell, with disk, network and two processors"
 	@echo "make check         all tests (SAN=address|undefined|thread: under a sanitizer)"
 	@echo "make check-long    the slow ones too"
+	@echo "make kvm-selftests the kernel's own tests of KVM (DOCS=1: write docs/kvm-selftests.md)"
 	@echo "make lint          format, floors, headers"
 	@echo "make bench         side by side with QEMU (DOCS=1: write docs/benchmarks.md)"
 	@echo "make fuzz T=NAME   fuzz one target (SECONDS=60); without T: list them"
@@ -42,6 +43,9 @@ check: all
 
 check-long: all
 	@LODGE_LONG=1 tools/check $(BUILD)
+
+kvm-selftests: all
+	@tools/kvm-selftests $(if $(DOCS),--write docs/kvm-selftests.md) $(BUILD)
 
 lint: deps
 	@tools/lint
