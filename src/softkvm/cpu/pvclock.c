@@ -28,9 +28,9 @@
 #include "softkvm/cpu/msr_int.h"
 #include "softkvm/mmu/memslot.h"
 
-#define PVCLOCK_TSC_STABLE   BIT(0)
-#define PVCLOCK_STOPPED	     BIT(1)
-#define STEAL_CHECK_NS	     (NS_PER_MS / 5) /* /proc is not read more often: that takes some µs */
+#define PVCLOCK_TSC_STABLE BIT(0)
+#define PVCLOCK_STOPPED    BIT(1)
+#define STEAL_CHECK_NS     (NS_PER_MS / 5) /* /proc is not read more often: that takes some µs */
 
 struct pvclock_page {
 	uint32_t version, pad0;
@@ -289,10 +289,12 @@ static void add_stolen(struct vcpu *cpu)
 	}
 	st.version = (st.version + 1) | 1;
 	st.steal += newly_stolen_ns(cpu);
-	write_stolen(cpu, offsetof(struct kvm_steal_time, version), &st.version, sizeof(st.version));
+	write_stolen(cpu, offsetof(struct kvm_steal_time, version), &st.version,
+		     sizeof(st.version));
 	write_stolen(cpu, offsetof(struct kvm_steal_time, steal), &st.steal, sizeof(st.steal));
 	st.version++;
-	write_stolen(cpu, offsetof(struct kvm_steal_time, version), &st.version, sizeof(st.version));
+	write_stolen(cpu, offsetof(struct kvm_steal_time, version), &st.version,
+		     sizeof(st.version));
 }
 
 static _Atomic uint8_t *preempted_byte(struct vcpu *cpu)
