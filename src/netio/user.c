@@ -72,6 +72,7 @@ struct user {
 	size_t fd_count;
 
 	struct netio_queue queue;
+	bool in_turn;      /* the loop is in here: what is due is done at the turn's end */
 	bool stale;        /* refresh() is due */
 	bool readable_due; /* the client must be told */
 	bool told;         /* it was, and has not emptied the queue yet */
@@ -88,7 +89,9 @@ static void wake(struct user *u)
 {
 	uint64_t one = 1;
 
-	(void)!write(u->wake_fd, &one, sizeof(one));
+	if (!u->in_turn) {
+		(void)!write(u->wake_fd, &one, sizeof(one));
+	}
 }
 
 static void mark_stale(struct user *u)
@@ -198,6 +201,21 @@ static void sync_fd(struct user *u, int fd)
 	f->events = f->wanted;
 }
 
+/*
+ * To be woken too early costs less than to move the timer at each turn: libslirp looks at its own
+ * clock then, and the next wait is the right one.
+ */
+static void arm_timeout(struct user *u, uint32_t timeout_ms)
+{
+	ns_t deadline = loop_now_ns(u->n.loop) + (ns_t)timeout_ms * NS_PER_MS;
+
+	if (timeout_ms == UINT32_MAX) {
+		timer_disarm(&u->timeout);
+	} else if (!timer_armed(&u->timeout) || deadline < u->timeout.deadline_ns) {
+		timer_arm(&u->timeout, deadline);
+	}
+}
+
 static void refresh(struct user *u)
 {
 	uint32_t timeout_ms = UINT32_MAX;
@@ -217,11 +235,7 @@ static void refresh(struct user *u)
 	for (unsigned i = 0; i < u->poll_count; i++) {
 		sync_fd(u, u->polls[i].fd);
 	}
-	if (timeout_ms == UINT32_MAX) {
-		timer_disarm(&u->timeout);
-	} else {
-		timer_arm(&u->timeout, loop_now_ns(u->n.loop) + (ns_t)timeout_ms * NS_PER_MS);
-	}
+	arm_timeout(u, timeout_ms);
 }
 
 /* Tell the client of frames that have come, once until it has taken them all. */
@@ -232,6 +246,19 @@ static void tell(struct user *u)
 		u->told = true;
 		netio_tell_readable(&u->n);
 	}
+}
+
+/*
+ * Ask libslirp anew, and tell the client. What the client sends back makes it
+ * stale again: that is seen to in the loop's next turn, for all of it at once.
+ */
+static void turn_end(struct user *u)
+{
+	u->in_turn = false; /* whatever comes up from here on has a turn of its own */
+	if (u->stale) {
+		refresh(u);
+	}
+	tell(u);
 }
 
 static void sockets_ready(void *opaque, uint32_t events)
@@ -250,19 +277,17 @@ static void sockets_ready(void *opaque, uint32_t events)
 			u->polls[poll - 1].revents = ev[i].events;
 		}
 	}
+	u->in_turn = u->stale = true;
 	slirp_pollfds_poll(u->slirp, 0, get_revents, u);
-	refresh(u);
-	tell(u);
+	turn_end(u);
 }
 
 static void woken(void *opaque, uint32_t events)
 {
 	struct user *u = opaque;
 
-	if (u->stale) {
-		refresh(u);
-	}
-	tell(u);
+	u->in_turn = true;
+	turn_end(u);
 }
 
 static void timed_out(void *opaque)
