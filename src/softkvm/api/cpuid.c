@@ -16,6 +16,7 @@
 
 #define ECX1_OSXSAVE BIT(27)
 #define ECX1_MWAIT   BIT(3)
+#define ECX7_OSPKE   BIT(4)
 #define EDX1_APIC    BIT(9)
 #define KVM_UNHALT   BIT(KVM_FEATURE_PV_UNHALT)
 
@@ -50,11 +51,16 @@ static void update_live(const struct vcpu *cpu, struct kvm_cpuid_entry2 *e)
 			set_bit(&e->ecx, ECX1_MWAIT, cpu->msr.misc_enable & BIT(18));
 		}
 		break;
+	case 7:
+		if (e->index == 0) {
+			e->ecx &= ~ECX7_OSPKE; /* there are no protection keys */
+		}
+		break;
 	case 0xd:
 		if (e->index == 0) {
 			e->ebx = fpu_xsave_size(cpu->xcr0, false);
 		} else if (e->index == 1 && (e->eax & (BIT(1) | BIT(3)))) {
-			e->ebx = fpu_xsave_size(cpu->xcr0, true);
+			e->ebx = fpu_xsave_size(cpu->xcr0 | cpu->msr.xss, true);
 		}
 		break;
 	case KVM_CPUID_FEATURES:
@@ -127,27 +133,6 @@ void cpuid_query(const struct vcpu *cpu, uint32_t leaf, uint32_t subleaf, struct
 	*ret = (struct cpuid_regs){ live.eax, live.ebx, live.ecx, live.edx };
 }
 
-uint64_t cpuid_cr4_reserved(const struct vcpu *cpu)
-{
-	static const struct {
-		uint64_t bit;
-		enum cpu_feature feature;
-	} needs[] = {
-		{ CR4_UMIP, FEAT_UMIP },  { CR4_FSGSBASE, FEAT_FSGSBASE },
-		{ CR4_PCIDE, FEAT_PCID }, { CR4_OSXSAVE, FEAT_XSAVE },
-		{ CR4_SMEP, FEAT_SMEP },  { CR4_SMAP, FEAT_SMAP },
-	};
-	uint64_t ok = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
-		      CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
-
-	for (unsigned i = 0; i < ARRAY_SIZE(needs); i++) {
-		if (cpu_has(cpu, needs[i].feature)) {
-			ok |= needs[i].bit;
-		}
-	}
-	return ~ok;
-}
-
 unsigned cpuid_maxphyaddr(const struct vcpu *cpu)
 {
 	return cpu->feat.phys_bits;
@@ -204,6 +189,7 @@ static int install(struct vcpu *cpu, struct kvm_cpuid_entry2 *entries, uint32_t 
 	cpu->cpuid = entries;
 	cpu->cpuid_count = n;
 	cpu_features_update(cpu);
+	mmu_cpuid_changed(cpu);
 	mmu_flush_all(cpu);
 	blocks_flush(cpu);
 	return 0;

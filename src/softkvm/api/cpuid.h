@@ -15,8 +15,6 @@ int cpuid_get_emulated(uint64_t user);
 /* Build the supported table: number of entries, or -E2BIG if `max` is too small. */
 int cpuid_build_supported(struct kvm_cpuid_entry2 *ret, unsigned max);
 uint64_t cpuid_supported_xcr0(void);
-/* Control-register bits that a vCPU with this CPUID may not set. */
-uint64_t cpuid_cr4_reserved(const struct vcpu *cpu);
 /* Guest-physical address bits by CPUID (36 without leaf 0x80000008). */
 unsigned cpuid_maxphyaddr(const struct vcpu *cpu);
 

@@ -100,7 +100,7 @@ static bool common_valid(struct vcpu *cpu, const struct sregs_common *s)
 	} else if ((s->efer & EFER_LMA) || s->cs.l) {
 		return false;
 	}
-	return !(s->cr4 & cpuid_cr4_reserved(cpu)) && cr0_valid(s->cr0);
+	return !(s->cr4 & ~cpu_cr4_valid(cpu)) && cr0_valid(s->cr0);
 }
 
 static void set_segments(struct vcpu *cpu, const struct sregs_common *s)

@@ -64,26 +64,26 @@ bool cpu_set_cr0(struct vcpu *cpu, uint64_t v)
 }
 
 /* --- CR4 ----------------------------------------------------------------------------- */
-/* Bits that a feature brings. */
+#define CR4_ALWAYS                                                                            \
+	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |       \
+	 CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT)
+
+/* Bits that ask for a feature. LA57 is none of them: the walk knows four levels. */
 static const struct {
-	uint64_t bits;
+	uint64_t bit;
 	enum cpu_feature feat;
 } cr4_features[] = {
-	{ CR4_VME | CR4_PVI, FEAT_VME }, { CR4_TSD, FEAT_TSC },	  { CR4_DE, FEAT_DE },
-	{ CR4_PSE, FEAT_PSE },		 { CR4_PAE, FEAT_PAE },	  { CR4_MCE, FEAT_MCE },
-	{ CR4_PGE, FEAT_PGE },		 { CR4_OSFXSR, FEAT_FXSR }, { CR4_OSXMMEXCPT, FEAT_SSE },
-	{ CR4_UMIP, FEAT_UMIP },	 { CR4_LA57, FEAT_LA57 },
-	{ CR4_FSGSBASE, FEAT_FSGSBASE }, { CR4_PCIDE, FEAT_PCID }, { CR4_OSXSAVE, FEAT_XSAVE },
-	{ CR4_SMEP, FEAT_SMEP },	 { CR4_SMAP, FEAT_SMAP },
+	{ CR4_UMIP, FEAT_UMIP },     { CR4_FSGSBASE, FEAT_FSGSBASE }, { CR4_PCIDE, FEAT_PCID },
+	{ CR4_OSXSAVE, FEAT_XSAVE }, { CR4_SMEP, FEAT_SMEP },         { CR4_SMAP, FEAT_SMAP },
 };
 
 uint64_t cpu_cr4_valid(const struct vcpu *cpu)
 {
-	uint64_t valid = CR4_PCE;
+	uint64_t valid = CR4_ALWAYS;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cr4_features); i++) {
 		if (feat_test(&cpu->feat, cr4_features[i].feat)) {
-			valid |= cr4_features[i].bits;
+			valid |= cr4_features[i].bit;
 		}
 	}
 	return valid;

@@ -201,8 +201,6 @@ enum exec_result task_switch(struct vcpu *cpu, uint16_t sel, enum task_reason re
 bool cpu_set_cr0(struct vcpu *cpu, uint64_t v);
 bool cpu_set_cr4(struct vcpu *cpu, uint64_t v);
 bool cpu_set_efer(struct vcpu *cpu, uint64_t v);
-/* CR4 bits that this guest may set. */
-uint64_t cpu_cr4_valid(const struct vcpu *cpu);
 
 /* --- who binds what ------------------------------------------------------------------ */
 exec_fn *exec_sys_bind_seg(const struct insn *in);

@@ -6,50 +6,6 @@
 /* --- CPUID --------------------------------------------------------------------------- */
 #define MISC_FEATURES_CPUID_FAULT BIT64(0)
 #define MISC_ENABLE_MWAIT	  BIT64(18)
-#define APIC_BASE_ENABLE	  BIT64(11)
-#define CPUID_1_ECX_MONITOR	  BIT(3)
-#define CPUID_1_ECX_OSXSAVE	  BIT(27)
-#define CPUID_1_EDX_APIC	  BIT(9)
-#define CPUID_7_ECX_OSPKE	  BIT(4)
-
-static uint32_t with_bit(uint32_t v, uint32_t bit, bool on)
-{
-	return on ? v | bit : v & ~bit;
-}
-
-/* What depends on the state of this vCPU right now. */
-static void cpuid_dynamic(struct vcpu *cpu, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *r)
-{
-	uint64_t base;
-
-	switch (leaf) {
-	case 1:
-		if (!msr_read(cpu, MSR_APIC_BASE, &base, true)) {
-			base = 0;
-		}
-		r->ecx = with_bit(r->ecx, CPUID_1_ECX_OSXSAVE, cpu->cr4 & CR4_OSXSAVE);
-		r->edx = with_bit(r->edx, CPUID_1_EDX_APIC,
-				  (r->edx & CPUID_1_EDX_APIC) && (base & APIC_BASE_ENABLE));
-		if (cpu->vm->cap.quirks_off & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT) {
-			r->ecx = with_bit(r->ecx, CPUID_1_ECX_MONITOR,
-					  cpu->msr.misc_enable & MISC_ENABLE_MWAIT);
-		}
-		break;
-	case 7:
-		r->ecx &= subleaf == 0 ? ~CPUID_7_ECX_OSPKE : ~0u;
-		break;
-	case 0xd:
-		/* The size of the area for what XCR0 has enabled. */
-		if (subleaf == 0 && r->eax != 0) {
-			r->ebx = fpu_xsave_size(cpu->xcr0, false);
-		} else if (subleaf == 1 && (r->eax & (BIT(1) | BIT(3)))) {
-			r->ebx = fpu_xsave_size(cpu->xcr0 | cpu->msr.xss, true);
-		}
-		break;
-	default:
-		break;
-	}
-}
 
 static enum exec_result op_cpuid(struct vcpu *cpu, const struct insn *in)
 {
@@ -60,7 +16,6 @@ static enum exec_result op_cpuid(struct vcpu *cpu, const struct insn *in)
 		return exec_gp0(cpu, in);
 	}
 	cpuid_query(cpu, leaf, subleaf, &r);
-	cpuid_dynamic(cpu, leaf, subleaf, &r);
 	cpu->gpr[RAX] = r.eax;
 	cpu->gpr[RBX] = r.ebx;
 	cpu->gpr[RCX] = r.ecx;

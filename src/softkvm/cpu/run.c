@@ -401,9 +401,6 @@ int vcpu_run(struct vcpu *cpu)
 
 	guest_enter(cpu);
 	fpu_load(cpu);
-	if (!cpu->has_run) {
-		mmu_cpuid_changed(cpu);
-	}
 	steal_time_enter(cpu);
 	exec_sys_complete(cpu);
 	io_resume(cpu);

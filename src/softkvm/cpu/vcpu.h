@@ -269,5 +269,10 @@ uint32_t cc_from_flags(uint64_t flags);
  * recomputes key, segbase, fp_trap and the current TLB table. (seg.c)
  */
 void cpu_mode_changed(struct vcpu *cpu);
+/*
+ * CR4 bits that this vCPU may have, set by its guest or by user space. As with KVM, the old ones are
+ * what any processor has, whatever CPUID says. (exec_sys_cr.c)
+ */
+uint64_t cpu_cr4_valid(const struct vcpu *cpu);
 /* The state after RESET or INIT (SDM 3A table 10-1). */
 void cpu_reset(struct vcpu *cpu, bool init);
