@@ -122,10 +122,13 @@ static void test_measure(struct test *t)
 }
 
 /* An engine that answers as told. */
-static int fake_version = KVM_API_VERSION, fake_missing = -1, fake_opened;
+static int fake_version = KVM_API_VERSION, fake_missing = -1, fake_opened, fake_error;
 
 static int fake_open(void)
 {
+	if (fake_error < 0) {
+		return fake_error;
+	}
 	fake_opened++;
 	return 1000;
 }
@@ -173,6 +176,24 @@ static void test_refuses_what_lacks_abilities(struct test *t)
 	CHECK_EQ(t, fake_opened, 0);
 }
 
+static void test_says_why_it_cannot_open(struct test *t)
+{
+	char reason[128] = "";
+	struct kvm *k = NULL;
+
+	fake_error = -EACCES;
+	CHECK_EQ(t, kvm_open_provider(&fake, KVM_ENGINE_SOFT, reason, sizeof(reason), &k), -EACCES);
+	CHECK_STR(t, reason, "software KVM cannot start: this host forbids to make code "
+			     "(SELinux's execmem, vm.memfd_noexec)");
+	CHECK_EQ(t, kvm_open_provider(&fake, KVM_ENGINE_KERNEL, reason, sizeof(reason), &k),
+		 -EACCES);
+	CHECK_STR(t, reason, "no right to open /dev/kvm (group kvm has it)");
+	fake_error = -EMFILE;
+	CHECK_EQ(t, kvm_open_provider(&fake, KVM_ENGINE_SOFT, reason, sizeof(reason), &k), -EMFILE);
+	CHECK_STR(t, reason, "software KVM cannot start: Too many open files");
+	fake_error = 0;
+}
+
 static void test_auto_says_why(struct test *t)
 {
 	char reason[256] = "";
@@ -204,6 +225,7 @@ static const struct test_case cases[] = {
 	{ "cache: a file of others is refused", test_cache_of_others_is_refused },
 	{ "measure /dev/kvm", test_measure },
 	{ "refuses what lacks abilities", test_refuses_what_lacks_abilities },
+	{ "says why it cannot open", test_says_why_it_cannot_open },
 	{ "auto says why", test_auto_says_why },
 	{ 0 },
 };

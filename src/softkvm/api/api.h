@@ -53,8 +53,9 @@ enum {
 	ARG_IN = BIT(0),        /* a structure of the size in the request, copied in */
 	ARG_OUT = BIT(1),       /* copied back out on success */
 	ARG_RAW = BIT(2),       /* a pointer that the handler follows itself (variable length) */
-	CALL_LOCKED = BIT(3),   /* holds vm->lock (VM); vCPU calls hold ioctl_lock anyway */
-	CALL_UNLOCKED = BIT(4), /* a vCPU call that does not take ioctl_lock */
+	/* VM: holds vm->lock. vCPU calls hold ioctl_lock anyway, and slots do not change meanwhile. */
+	CALL_LOCKED = BIT(3),
+	CALL_RUN = BIT(4), /* KVM_RUN: says itself when slots must not change */
 };
 
 struct ioctl_row {

@@ -4,6 +4,7 @@
  *
  * What is not in the table is not there: 0.
  */
+#include <linux/kvm_para.h>
 #include <unistd.h>
 
 #include "softkvm/api/api.h"
@@ -14,6 +15,7 @@
 /* Halting, pausing and C-states never leave to user space in ways that this could change. */
 #define DISABLE_EXITS \
 	(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_CSTATE)
+#define EXIT_HYPERCALLS BIT(KVM_HC_MAP_GPA_RANGE) /* all of them */
 #define VCPU_ID_MAX     1024
 #define GSI_ROUTES_MAX  4096
 #define IOAPIC_PINS_MAX 24
@@ -93,6 +95,7 @@ static const struct {
 	{ KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1 },
 	{ KVM_CAP_SET_GUEST_DEBUG2, GUESTDBG_VALID },
 	{ KVM_CAP_SREGS2, 1 },
+	{ KVM_CAP_EXIT_HYPERCALL, EXIT_HYPERCALLS },
 	{ KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1 },
 	{ KVM_CAP_XSAVE2, sizeof(struct kvm_xsave) },
 	{ KVM_CAP_SYS_ATTRIBUTES, 1 },
@@ -216,6 +219,8 @@ int caps_enable_vm(struct vm *vm, const struct kvm_enable_cap *cap)
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
 		vm->cap.exit_on_emulation_failure = arg & 1;
 		return arg & ~1ull ? -EINVAL : 0;
+	case KVM_CAP_EXIT_HYPERCALL:
+		return enable_mask(&vm->cap.exit_hypercalls, arg, EXIT_HYPERCALLS);
 	case KVM_CAP_MAX_VCPU_ID:
 		return enable_max_vcpu_id(vm, arg);
 	default:

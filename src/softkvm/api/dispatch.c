@@ -13,6 +13,8 @@
 #include "softkvm/api/api.h"
 #include "softkvm/api/fdtable.h"
 #include "softkvm/api/uaccess.h"
+#include "softkvm/cpu/run.h"
+#include "softkvm/cpu/stub.h"
 #include "softkvm/softkvm.h"
 
 #define ARG_MAX_BYTES 4096u /* KVM_GET_XSAVE has the largest structure */
@@ -54,6 +56,10 @@ int softkvm_open(void)
 	pthread_once(&once, init_once);
 	if (atomic_load(&is_child)) {
 		return -EIO;
+	}
+	r = stub_init();
+	if (r != 0) {
+		return r;
 	}
 	fd = api_memfd("softkvm", 0);
 	if (fd < 0) {
@@ -165,7 +171,7 @@ static const struct ioctl_row *row_find(enum handle_kind kind, uint32_t request)
 static pthread_mutex_t *call_lock(const struct handle *h, const struct ioctl_row *row)
 {
 	if (h->kind == HANDLE_VCPU) {
-		return row->flags & CALL_UNLOCKED ? NULL : &h->vcpu->ioctl_lock;
+		return &h->vcpu->ioctl_lock;
 	}
 	return h->kind == HANDLE_VM && (row->flags & CALL_LOCKED) ? &h->vm->lock : NULL;
 }
@@ -173,12 +179,19 @@ static pthread_mutex_t *call_lock(const struct handle *h, const struct ioctl_row
 static int call(const struct handle *h, const struct ioctl_row *row, struct api_call *c)
 {
 	pthread_mutex_t *lock = call_lock(h, row);
+	bool memory = h->kind == HANDLE_VCPU && !(row->flags & CALL_RUN);
 	int r;
 
 	if (lock) {
 		pthread_mutex_lock(lock);
 	}
+	if (memory) {
+		vcpu_memory_begin(h->vcpu);
+	}
 	r = row->fn(c);
+	if (memory) {
+		vcpu_memory_end(h->vcpu);
+	}
 	if (lock) {
 		pthread_mutex_unlock(lock);
 	}

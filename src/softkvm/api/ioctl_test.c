@@ -2,10 +2,11 @@
 /*
  * Each ioctl's errors, and what is set and read back.
  */
-#include <asm/kvm_para.h>
+#include <linux/kvm_para.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 
@@ -398,6 +399,253 @@ static void test_caps(struct test *t)
 	testapi_close(&a);
 }
 
+/* --- what a capability promises ------------------------------------------------------------------
+ */
+static const struct {
+	unsigned cap;
+	enum level level;
+	unsigned long request;
+} promises[] = {
+	{ KVM_CAP_IRQCHIP, VM, KVM_GET_IRQCHIP },
+	{ KVM_CAP_MMU_SHADOW_CACHE_CONTROL, VM, KVM_GET_NR_MMU_PAGES },
+	{ KVM_CAP_USER_MEMORY, VM, KVM_SET_USER_MEMORY_REGION },
+	{ KVM_CAP_SET_TSS_ADDR, VM, KVM_SET_TSS_ADDR },
+	{ KVM_CAP_EXT_CPUID, SYSTEM, KVM_GET_SUPPORTED_CPUID },
+	{ KVM_CAP_PIT2, VM, KVM_CREATE_PIT2 },
+	{ KVM_CAP_PIT_STATE2, VM, KVM_GET_PIT2 },
+	{ KVM_CAP_MP_STATE, VCPU, KVM_GET_MP_STATE },
+	{ KVM_CAP_COALESCED_MMIO, VM, KVM_REGISTER_COALESCED_MMIO },
+	{ KVM_CAP_SET_GUEST_DEBUG, VCPU, KVM_SET_GUEST_DEBUG },
+	{ KVM_CAP_REINJECT_CONTROL, VM, KVM_REINJECT_CONTROL },
+	{ KVM_CAP_IRQ_ROUTING, VM, KVM_SET_GSI_ROUTING },
+	{ KVM_CAP_IRQ_INJECT_STATUS, VM, KVM_IRQ_LINE_STATUS },
+	{ KVM_CAP_MCE, VCPU, KVM_X86_SETUP_MCE },
+	{ KVM_CAP_MCE, SYSTEM, KVM_X86_GET_MCE_CAP_SUPPORTED },
+	{ KVM_CAP_IRQFD, VM, KVM_IRQFD },
+	{ KVM_CAP_SET_BOOT_CPU_ID, VM, KVM_SET_BOOT_CPU_ID },
+	{ KVM_CAP_IOEVENTFD, VM, KVM_IOEVENTFD },
+	{ KVM_CAP_SET_IDENTITY_MAP_ADDR, VM, KVM_SET_IDENTITY_MAP_ADDR },
+	{ KVM_CAP_ADJUST_CLOCK, VM, KVM_GET_CLOCK },
+	{ KVM_CAP_VCPU_EVENTS, VCPU, KVM_GET_VCPU_EVENTS },
+	{ KVM_CAP_DEBUGREGS, VCPU, KVM_GET_DEBUGREGS },
+	{ KVM_CAP_ENABLE_CAP, VCPU, KVM_ENABLE_CAP },
+	{ KVM_CAP_ENABLE_CAP_VM, VM, KVM_ENABLE_CAP },
+	{ KVM_CAP_XSAVE, VCPU, KVM_GET_XSAVE },
+	{ KVM_CAP_XSAVE2, VCPU, KVM_GET_XSAVE2 },
+	{ KVM_CAP_XCRS, VCPU, KVM_GET_XCRS },
+	{ KVM_CAP_SIGNAL_MSI, VM, KVM_SIGNAL_MSI },
+	{ KVM_CAP_EXT_EMUL_CPUID, SYSTEM, KVM_GET_EMULATED_CPUID },
+	{ KVM_CAP_CHECK_EXTENSION_VM, VM, KVM_CHECK_EXTENSION },
+	{ KVM_CAP_VCPU_ATTRIBUTES, VCPU, KVM_GET_DEVICE_ATTR },
+	{ KVM_CAP_SYS_ATTRIBUTES, SYSTEM, KVM_GET_DEVICE_ATTR },
+	{ KVM_CAP_GET_MSR_FEATURES, SYSTEM, KVM_GET_MSR_FEATURE_INDEX_LIST },
+	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, VM, KVM_CLEAR_DIRTY_LOG },
+	{ KVM_CAP_X86_MSR_FILTER, VM, KVM_X86_SET_MSR_FILTER },
+	{ KVM_CAP_SREGS2, VCPU, KVM_GET_SREGS2 },
+	{ KVM_CAP_VM_TSC_CONTROL, VM, KVM_GET_TSC_KHZ },
+	{ KVM_CAP_GET_TSC_KHZ, VCPU, KVM_GET_TSC_KHZ },
+};
+/* Capabilities that a VM switches on; `arg` is always good. */
+static const struct {
+	unsigned cap;
+	uint64_t arg;
+} switches[] = {
+	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 1 },
+	{ KVM_CAP_HALT_POLL, 1000 },
+	{ KVM_CAP_DISABLE_QUIRKS, 0 },
+	{ KVM_CAP_DISABLE_QUIRKS2, 0 },
+	{ KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS },
+	{ KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_PAUSE },
+	{ KVM_CAP_MSR_PLATFORM_INFO, 1 },
+	{ KVM_CAP_EXCEPTION_PAYLOAD, 1 },
+	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1 },
+	{ KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN },
+	{ KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1 },
+	{ KVM_CAP_EXIT_HYPERCALL, BIT(KVM_HC_MAP_GPA_RANGE) },
+};
+
+/* What an unknown request is answered, by level. */
+static int answer_to_unknown(enum level level)
+{
+	return level == VM ? -ENOTTY : -EINVAL;
+}
+
+static void test_promises(struct test *t)
+{
+	struct testapi a;
+	const char *wrong = NULL;
+
+	testapi_open(&a);
+	testapi_vcpu(&a);
+	for (unsigned i = 0; i < ARRAY_SIZE(promises); i++) {
+		enum level level = promises[i].level;
+		int fd = level == SYSTEM ? a.sys : level == VM ? a.vm : a.vcpu[0];
+		unsigned cap = promises[i].cap;
+
+		if (softkvm_ioctl(a.vm, KVM_CHECK_EXTENSION, cap) <= 0 ||
+		    softkvm_ioctl(fd, promises[i].request, BAD_POINTER) ==
+			    answer_to_unknown(level)) {
+			wrong = "request";
+			printf("# capability %u, request %#lx\n", cap, promises[i].request);
+		}
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(switches); i++) {
+		struct kvm_enable_cap cap = { .cap = switches[i].cap, .args = { switches[i].arg } };
+		int mask = softkvm_ioctl(a.vm, KVM_CHECK_EXTENSION, cap.cap);
+
+		if (mask <= 0 || api_call(a.vm, KVM_ENABLE_CAP, &cap) != 0) {
+			wrong = "switch";
+			printf("# capability %u\n", cap.cap);
+		}
+	}
+	testapi_close(&a);
+	CHECK(t, !wrong);
+}
+
+/* KVM_HC_MAP_GPA_RANGE leaves to user space if that has asked for it, and brings its answer back. */
+static void test_exit_hypercall(struct test *t)
+{
+	static const char code[] = "\x66\xb8\x0c\0\0\0" /* mov eax, KVM_HC_MAP_GPA_RANGE */
+				   "\x66\xbb\0\0\x10\0" /* mov ebx, 0x100000 */
+				   "\x66\xb9\2\0\0\0"   /* mov ecx, 2: pages */
+				   "\x66\xba\x10\0\0\0" /* mov edx, encrypted */
+				   "\x0f\x01\xc1\xf4";    /* vmcall; hlt */
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_HYPERCALL, .args = { 1 } };
+	struct kvm_regs regs;
+	struct testapi a;
+
+	testapi_open(&a);
+	CHECK_EQ(t, softkvm_ioctl(a.vm, KVM_CHECK_EXTENSION, KVM_CAP_EXIT_HYPERCALL),
+		 BIT(KVM_HC_MAP_GPA_RANGE));
+	CHECK_EQ(t, api_call(a.vm, KVM_ENABLE_CAP, &cap), -EINVAL);
+	cap.args[0] = BIT(KVM_HC_MAP_GPA_RANGE);
+	CHECK_EQ(t, api_call(a.vm, KVM_ENABLE_CAP, &cap), 0);
+	testapi_vcpu(&a);
+	testapi_code(&a, 0, 0x1000, code, sizeof(code) - 1, 0);
+	CHECK_EQ(t, softkvm_ioctl(a.vcpu[0], KVM_RUN, 0), 0);
+	CHECK_EQ(t, a.run[0]->exit_reason, KVM_EXIT_HYPERCALL);
+	CHECK_EQ(t, a.run[0]->hypercall.nr, KVM_HC_MAP_GPA_RANGE);
+	CHECK_EQ(t, a.run[0]->hypercall.args[0], 0x100000);
+	CHECK_EQ(t, a.run[0]->hypercall.args[1], 2);
+	a.run[0]->hypercall.ret = 77;
+	CHECK_EQ(t, softkvm_ioctl(a.vcpu[0], KVM_RUN, 0), 0);
+	CHECK_EQ(t, a.run[0]->exit_reason, KVM_EXIT_HLT);
+	CHECK_EQ(t, api_call(a.vcpu[0], KVM_GET_REGS, &regs), 0);
+	CHECK_EQ(t, regs.rax, 77);
+	testapi_close(&a);
+}
+
+/* --- CPUID and the page walk ---------------------------------------------------------------------
+ */
+static int set_1g_pages(int vcpu, bool on)
+{
+	static struct cpuid_table table;
+
+	table.head.nent = 256;
+	ASSERT(api_call(vcpu, KVM_GET_CPUID2, &table) == 0);
+	for (unsigned i = 0; i < table.head.nent; i++) {
+		if (table.e[i].function == 0x80000001u) {
+			table.e[i].edx = (table.e[i].edx & ~BIT(26)) | (on ? BIT(26) : 0);
+		}
+	}
+	return api_call(vcpu, KVM_SET_CPUID2, &table);
+}
+
+/* A new table holds at once, not only in KVM_RUN: 1 GiB pages come and go with it. */
+static void test_cpuid_reaches_the_walk(struct test *t)
+{
+	const uint64_t lin = 0x12345678, pml4 = 0x10000, pdpt = 0x11000;
+	struct kvm_translation tr = { .linear_address = lin };
+	struct kvm_sregs s;
+	struct testapi a;
+
+	testapi_open(&a);
+	testapi_vcpu(&a);
+	store_le64(a.ram + pml4, pdpt | 7);
+	store_le64(a.ram + pdpt, 0x87);
+	CHECK_EQ(t, api_call(a.vcpu[0], KVM_GET_SREGS, &s), 0);
+	s.cr0 |= 0x80000001;
+	s.cr3 = pml4;
+	s.cr4 |= 0x20;
+	s.efer |= 0x500;
+	CHECK_EQ(t, api_call(a.vcpu[0], KVM_SET_SREGS, &s), 0);
+	CHECK_EQ(t, api_call(a.vcpu[0], KVM_TRANSLATE, &tr), 0);
+	CHECK(t, tr.valid && tr.physical_address == lin);
+	CHECK_EQ(t, set_1g_pages(a.vcpu[0], false), 0);
+	CHECK_EQ(t, api_call(a.vcpu[0], KVM_TRANSLATE, &tr), 0);
+	CHECK(t, !tr.valid);
+	CHECK_EQ(t, set_1g_pages(a.vcpu[0], true), 0);
+	CHECK_EQ(t, api_call(a.vcpu[0], KVM_TRANSLATE, &tr), 0);
+	CHECK(t, tr.valid);
+	testapi_close(&a);
+}
+
+/* --- calls that touch guest memory, against changes of slots -------------------------------------
+ */
+#define SLOT_GPA     0x10000000u
+#define SLOT_CHANGES 400
+
+struct slot_changer {
+	int vm;
+	uint8_t *host;
+	_Atomic bool done;
+};
+
+static void slot_set(const struct slot_changer *c, uint64_t size)
+{
+	struct kvm_userspace_memory_region r = { .slot = 1,
+						 .guest_phys_addr = SLOT_GPA,
+						 .memory_size = size,
+						 .userspace_addr = (uintptr_t)c->host };
+
+	ASSERT(api_call(c->vm, KVM_SET_USER_MEMORY_REGION, &r) == 0);
+}
+
+/* The memory of a slot that is gone may not be touched any more. */
+static void *change_slots(void *arg)
+{
+	struct slot_changer *c = arg;
+
+	for (unsigned i = 0; i < SLOT_CHANGES; i++) {
+		slot_set(c, 4096);
+		sched_yield();
+		slot_set(c, 0);
+		ASSERT(mprotect(c->host, 4096, PROT_NONE) == 0);
+		sched_yield();
+		ASSERT(mprotect(c->host, 4096, PROT_READ | PROT_WRITE) == 0);
+	}
+	atomic_store(&c->done, true);
+	return NULL;
+}
+
+static void test_memory_against_slots(struct test *t)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry e[64];
+	} msrs = { .head.nmsrs = 64 };
+	struct slot_changer c = { 0 };
+	struct testapi a;
+	pthread_t thread;
+
+	for (unsigned i = 0; i < 64; i++) {
+		msrs.e[i].index = 0x4b564d00; /* wall clock: written at once */
+		msrs.e[i].data = SLOT_GPA + 64 * i;
+	}
+	testapi_open(&a);
+	testapi_vcpu(&a);
+	c.vm = a.vm;
+	c.host = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(t, c.host != MAP_FAILED);
+	CHECK_EQ(t, pthread_create(&thread, NULL, change_slots, &c), 0);
+	while (!atomic_load(&c.done)) {
+		CHECK_EQ(t, api_call(a.vcpu[0], KVM_SET_MSRS, &msrs), 64);
+	}
+	pthread_join(thread, NULL);
+	munmap(c.host, 4096);
+	testapi_close(&a);
+}
+
 static void test_clock(struct test *t)
 {
 	struct testapi a;
@@ -567,6 +815,10 @@ static const struct test_case cases[] = {
 	{ "CPUID", test_cpuid },
 	{ "CPUID is fixed after KVM_RUN", test_cpuid_is_fixed },
 	{ "capabilities", test_caps },
+	{ "what capabilities promise", test_promises },
+	{ "exits for hypercalls", test_exit_hypercall },
+	{ "CPUID reaches the walk", test_cpuid_reaches_the_walk },
+	{ "guest memory against slots", test_memory_against_slots },
 	{ "clock", test_clock },
 	{ "immediate exit and kick", test_immediate_exit_and_kick },
 	{ "kick from outside", test_kick_from_outside },

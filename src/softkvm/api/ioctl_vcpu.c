@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ioctls on a vCPU descriptor. All but KVM_RUN see a vCPU that does not run: the
- * dispatcher holds ioctl_lock.
+ * ioctls on a vCPU descriptor. All but KVM_RUN see a vCPU that does not run, and memory slots that
+ * stay: the dispatcher holds ioctl_lock and has called vcpu_memory_begin().
  */
 #include <stdlib.h>
 
@@ -426,7 +426,7 @@ static int device_attr(struct api_call *c)
 }
 
 const struct ioctl_row ioctl_vcpu_rows[] = {
-	{ KVM_RUN, ARG_NONE, api_run },
+	{ KVM_RUN, CALL_RUN, api_run },
 	{ KVM_GET_REGS, ARG_OUT, get_regs },
 	{ KVM_SET_REGS, ARG_IN, set_regs },
 	{ KVM_GET_SREGS, ARG_OUT, get_sregs },

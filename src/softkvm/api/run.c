@@ -101,8 +101,11 @@ static int run_checked(struct vcpu *cpu)
 	struct kvm_run *run = cpu->run;
 	bool at_once = __atomic_load_n(&run->immediate_exit, __ATOMIC_ACQUIRE);
 	uint32_t reason = run->exit_reason;
-	int r = sync_in(cpu);
+	int r;
 
+	vcpu_memory_begin(cpu);
+	r = sync_in(cpu);
+	vcpu_memory_end(cpu);
 	if (r != 0) {
 		return r;
 	}
