@@ -823,6 +823,10 @@ static bool host_can(const struct form *f)
 	};
 	unsigned op = unvex(f->in->op), need = needs[row_feature(f->row)];
 
+	/* The VEX forms of older instructions came with AVX for 128 bits, with AVX2 for 256. */
+	if (op != f->in->op && !(f->in->flags & INSN_VEXL)) {
+		need &= ~(unsigned)FPUF_AVX2;
+	}
 	if (f->vex) {
 		need |= FPUF_AVX;
 	}
