@@ -208,7 +208,7 @@ static int open_auto(char *reason, size_t size, struct kvm **ret)
 		return 0;
 	}
 	if (kernel && r == 0) {
-		snprintf(reason, size, "%.180s; yet %.60s", why, soft_why);
+		snprintf(reason, size, "%.120s; yet %.120s", why, soft_why);
 		*ret = kernel;
 		return 0;
 	}

@@ -12,7 +12,7 @@
 #include "softkvm/mmu/memslot.h"
 
 #define DIRTY_LOG_MANUAL_CAPS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
-/* Halting, pausing and C-states never leave to user space in ways that this could change. */
+/* Pausing and C-states never leave to user space; HLT only where nothing inside could end it. */
 #define DISABLE_EXITS \
 	(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_CSTATE)
 #define EXIT_HYPERCALLS BIT(KVM_HC_MAP_GPA_RANGE) /* all of them */
