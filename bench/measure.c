@@ -134,8 +134,9 @@ int main(int argc, char **argv)
 	watch(out, pid, argv[1], end, began, &r);
 	if (wait4(pid, &status, 0, &usage) == pid) {
 		r.exit_ms = since_ms(began);
-		r.cpu_ms = (double)usage.ru_utime.tv_sec * 1e3 + (double)usage.ru_utime.tv_usec / 1e3 +
-			   (double)usage.ru_stime.tv_sec * 1e3 + (double)usage.ru_stime.tv_usec / 1e3;
+		r.cpu_ms =
+			(double)usage.ru_utime.tv_sec * 1e3 + (double)usage.ru_utime.tv_usec / 1e3 +
+			(double)usage.ru_stime.tv_sec * 1e3 + (double)usage.ru_stime.tv_usec / 1e3;
 	}
 	printf("%.2f %.2f %.2f %.2f %ld %d\n", r.first_ms, r.marker_ms, r.exit_ms, r.cpu_ms,
 	       r.private_kib, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));

@@ -57,7 +57,7 @@ struct probe {
 	struct dev_window ports, memory;
 	char trace[256]; /* by the vCPU's thread; read when it is paused */
 	size_t used;
-	atomic_bool arrived; /* the guest wrote 0x99 */
+	atomic_bool arrived;              /* the guest wrote 0x99 */
 	struct vcpu_group *held_by_write; /* of 0x77 */
 	atomic_int writes;
 	uint8_t next;

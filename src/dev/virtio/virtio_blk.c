@@ -128,9 +128,8 @@ static struct blk_req *req_get(struct blk_queue *q)
 	at = (size_t)q->used * q->chain_max;
 	r = &q->pool[q->used++];
 	r->queue = q;
-	r->chain = (struct vq_chain){ .iov = q->iovs + at,
-				      .gpa = q->gpas + at,
-				      .cap = q->chain_max };
+	r->chain =
+		(struct vq_chain){ .iov = q->iovs + at, .gpa = q->gpas + at, .cap = q->chain_max };
 	return r;
 }
 
