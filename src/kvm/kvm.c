@@ -117,8 +117,9 @@ static int check_abilities(struct kvm *k, char *reason, size_t reason_size)
 static void say_open_error(enum kvm_engine engine, int err, char *reason, size_t size)
 {
 	if (engine == KVM_ENGINE_SOFT && (err == -EACCES || err == -EPERM)) {
-		snprintf(reason, size, "software KVM cannot start: this host forbids to make code "
-				       "(SELinux's execmem, vm.memfd_noexec)");
+		snprintf(reason, size,
+			 "software KVM cannot start: this host forbids to make code "
+			 "(SELinux's execmem, vm.memfd_noexec)");
 	} else if (engine == KVM_ENGINE_SOFT) {
 		snprintf(reason, size, "software KVM cannot start: %s",
 			 err == -ENOTSUP ? "this build has none" : strerror(-err));

@@ -183,8 +183,9 @@ static void test_says_why_it_cannot_open(struct test *t)
 
 	fake_error = -EACCES;
 	CHECK_EQ(t, kvm_open_provider(&fake, KVM_ENGINE_SOFT, reason, sizeof(reason), &k), -EACCES);
-	CHECK_STR(t, reason, "software KVM cannot start: this host forbids to make code "
-			     "(SELinux's execmem, vm.memfd_noexec)");
+	CHECK_STR(t, reason,
+		  "software KVM cannot start: this host forbids to make code "
+		  "(SELinux's execmem, vm.memfd_noexec)");
 	CHECK_EQ(t, kvm_open_provider(&fake, KVM_ENGINE_KERNEL, reason, sizeof(reason), &k),
 		 -EACCES);
 	CHECK_STR(t, reason, "no right to open /dev/kvm (group kvm has it)");

@@ -49,11 +49,11 @@ struct api_call {
 typedef int api_fn(struct api_call *c);
 
 enum {
-	ARG_NONE = 0,           /* `raw` is a number, or must be 0 */
-	ARG_IN = BIT(0),        /* a structure of the size in the request, copied in */
-	ARG_OUT = BIT(1),       /* copied back out on success */
-	ARG_RAW = BIT(2),       /* a pointer that the handler follows itself (variable length) */
-	/* VM: holds vm->lock. vCPU calls hold ioctl_lock anyway, and slots do not change meanwhile. */
+	ARG_NONE = 0,     /* `raw` is a number, or must be 0 */
+	ARG_IN = BIT(0),  /* a structure of the size in the request, copied in */
+	ARG_OUT = BIT(1), /* copied back out on success */
+	ARG_RAW = BIT(2), /* a pointer that the handler follows itself (variable length) */
+	/* VM: holds vm->lock. vCPU calls hold ioctl_lock, and slots stay, anyway. */
 	CALL_LOCKED = BIT(3),
 	CALL_RUN = BIT(4), /* KVM_RUN: says itself when slots must not change */
 };

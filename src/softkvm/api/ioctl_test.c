@@ -502,14 +502,15 @@ static void test_promises(struct test *t)
 	CHECK(t, !wrong);
 }
 
-/* KVM_HC_MAP_GPA_RANGE leaves to user space if that has asked for it, and brings its answer back. */
+/* KVM_HC_MAP_GPA_RANGE leaves to user space if that has asked for it, and brings its answer back.
+ */
 static void test_exit_hypercall(struct test *t)
 {
 	static const char code[] = "\x66\xb8\x0c\0\0\0" /* mov eax, KVM_HC_MAP_GPA_RANGE */
 				   "\x66\xbb\0\0\x10\0" /* mov ebx, 0x100000 */
 				   "\x66\xb9\2\0\0\0"   /* mov ecx, 2: pages */
 				   "\x66\xba\x10\0\0\0" /* mov edx, encrypted */
-				   "\x0f\x01\xc1\xf4";    /* vmcall; hlt */
+				   "\x0f\x01\xc1\xf4";  /* vmcall; hlt */
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_HYPERCALL, .args = { 1 } };
 	struct kvm_regs regs;
 	struct testapi a;

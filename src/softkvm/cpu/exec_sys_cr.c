@@ -6,14 +6,13 @@
 #define CR0_KNOWN                                                                                  \
 	(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
 	 CR0_PG)
-#define CR4_PAGING                                                                                 \
-	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PCIDE | CR4_LA57)
+#define CR4_PAGING     (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PCIDE | CR4_LA57)
 #define DR6_ACTIVE_LOW 0xffff0ff0u
 #define DR6_VOLATILE   0xe00fu
-#define DR6_BD	       BIT(13)
+#define DR6_BD         BIT(13)
 #define DR7_FIXED      0x400u
 #define DR7_VOLATILE   0xffff2bffu
-#define DR7_GD	       BIT(13)
+#define DR7_GD         BIT(13)
 #define DR7_ENABLES    0xffu
 #define EFER_FFXSR     BIT64(14)
 #define EFER_AUTOIBRS  BIT64(21)
@@ -64,9 +63,9 @@ bool cpu_set_cr0(struct vcpu *cpu, uint64_t v)
 }
 
 /* --- CR4 ----------------------------------------------------------------------------- */
-#define CR4_ALWAYS                                                                            \
-	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |       \
-	 CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT)
+#define CR4_ALWAYS                                                                                \
+	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | \
+	 CR4_OSFXSR | CR4_OSXMMEXCPT)
 
 /* Bits that ask for a feature. LA57 is none of them: the walk knows four levels. */
 static const struct {
@@ -103,8 +102,7 @@ bool cpu_set_cr4(struct vcpu *cpu, uint64_t v)
 		return gp0(cpu);
 	}
 	cpu->cr4 = v;
-	if ((changed & CR4_PAGING) &&
-	    !mmu_paging_changed(cpu, cpu->cr0, old, cpu->efer)) {
+	if ((changed & CR4_PAGING) && !mmu_paging_changed(cpu, cpu->cr0, old, cpu->efer)) {
 		cpu->cr4 = old;
 		return gp0(cpu);
 	}
@@ -281,8 +279,8 @@ static bool check_dr(struct vcpu *cpu, unsigned nr, unsigned *ret_nr)
 		return gp0(cpu);
 	}
 	if (cpu_dr7(cpu) & DR7_GD) {
-		cpu->fault = (struct fault){ .vector = EX_DB, .has_payload = true,
-					     .payload = DR6_BD };
+		cpu->fault =
+			(struct fault){ .vector = EX_DB, .has_payload = true, .payload = DR6_BD };
 		return false;
 	}
 	*ret_nr = nr == 4 || nr == 5 ? nr + 2 : nr;

@@ -5,7 +5,7 @@
 
 /* --- CPUID --------------------------------------------------------------------------- */
 #define MISC_FEATURES_CPUID_FAULT BIT64(0)
-#define MISC_ENABLE_MWAIT	  BIT64(18)
+#define MISC_ENABLE_MWAIT         BIT64(18)
 
 static enum exec_result op_cpuid(struct vcpu *cpu, const struct insn *in)
 {
@@ -205,8 +205,8 @@ static enum exec_result op_monitor(struct vcpu *cpu, const struct insn *in)
 		return exec_gp0(cpu, in);
 	}
 	/* Faults as a load of a byte at DS:rAX. */
-	if (!seg_linear(cpu, in->seg == SEG_NONE ? SEG_DS : in->seg,
-			reg_load(cpu, RAX, in->asz), 1, ACC_READ, &lin) ||
+	if (!seg_linear(cpu, in->seg == SEG_NONE ? SEG_DS : in->seg, reg_load(cpu, RAX, in->asz), 1,
+			ACC_READ, &lin) ||
 	    !mmu_load(cpu, lin, &byte, 1)) {
 		return exec_abort(cpu, in);
 	}
@@ -236,11 +236,11 @@ exec_fn *exec_sys_bind_misc(const struct insn *in)
 		uint16_t op;
 		exec_fn *fn;
 	} handlers[] = {
-		{ OP_CPUID, op_cpuid },	  { OP_RDTSC, op_rdtsc },	{ OP_RDTSCP, op_rdtscp },
-		{ OP_RDPID, op_rdpid },	  { OP_RDPMC, op_rdpmc },	{ OP_XGETBV, op_xgetbv },
-		{ OP_XSETBV, op_xsetbv }, { OP_INVD, op_wbinvd },	{ OP_WBINVD, op_wbinvd },
-		{ OP_INVLPG, op_invlpg }, { OP_INVPCID, op_invpcid },	{ OP_MONITOR, op_monitor },
-		{ OP_MWAIT, op_mwait },	  { OP_RSM, op_rsm },
+		{ OP_CPUID, op_cpuid },   { OP_RDTSC, op_rdtsc },     { OP_RDTSCP, op_rdtscp },
+		{ OP_RDPID, op_rdpid },   { OP_RDPMC, op_rdpmc },     { OP_XGETBV, op_xgetbv },
+		{ OP_XSETBV, op_xsetbv }, { OP_INVD, op_wbinvd },     { OP_WBINVD, op_wbinvd },
+		{ OP_INVLPG, op_invlpg }, { OP_INVPCID, op_invpcid }, { OP_MONITOR, op_monitor },
+		{ OP_MWAIT, op_mwait },   { OP_RSM, op_rsm },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(handlers); i++) {
