@@ -583,10 +583,11 @@ static bool arp_works(struct guest *g, unsigned queue)
 	memcpy(arp + 8, guest_mac, 6);
 	put32(arp + 14, TAP_ADDR + 1);
 	put32(arp + 24, TAP_ADDR);
-	if (netio_send(g->n, queue, &out, 1) != (ssize_t)out.iov_len) {
-		return false;
-	}
 	while (clock_now_ns() < until) {
+		/* Again and again: an interface that has just come up may lose the first. */
+		if (netio_send(g->n, queue, &out, 1) != (ssize_t)out.iov_len) {
+			return false;
+		}
 		loop_poll(g->loop, 50 * NS_PER_MS);
 		for (unsigned q = 0; g->readable && q < netio_queues(g->n); q++) {
 			while (netio_receive(g->n, q, &in, 1) > 0) {
