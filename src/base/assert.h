@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ASSERT(cond)                                                                               \
-	do {                                                                                       \
-		if (__builtin_expect(!(cond), 0)) {                                                \
-			fprintf(stderr, "%s:%d: %s: assertion failed: %s\n", __FILE__, __LINE__,   \
-				__func__, #cond);                                                  \
-			abort();                                                                   \
-		}                                                                                  \
+#define ASSERT(cond)                                                                             \
+	do {                                                                                     \
+		if (__builtin_expect(!(cond), 0)) {                                              \
+			fprintf(stderr, "%s:%d: %s: assertion failed: %s\n", __FILE__, __LINE__, \
+				__func__, #cond);                                                \
+			abort();                                                                 \
+		}                                                                                \
 	} while (0)

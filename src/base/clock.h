@@ -20,7 +20,7 @@ struct clock {
 	_Atomic ns_t manual_ns;
 };
 
-ns_t clock_now_ns(void);			/* CLOCK_MONOTONIC */
-ns_t clock_read_ns(const struct clock *c);	/* c NULL: CLOCK_MONOTONIC */
-uint64_t clock_wall_ns(void);			/* CLOCK_REALTIME since the epoch */
-uint64_t clock_cpu_ns(void);			/* CPU time of this process */
+ns_t clock_now_ns(void);                   /* CLOCK_MONOTONIC */
+ns_t clock_read_ns(const struct clock *c); /* c NULL: CLOCK_MONOTONIC */
+uint64_t clock_wall_ns(void);              /* CLOCK_REALTIME since the epoch */
+uint64_t clock_cpu_ns(void);               /* CPU time of this process */

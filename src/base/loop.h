@@ -20,7 +20,7 @@ typedef void loop_fn(void *opaque);
 
 /* clock NULL: the real one. 0 or -errno; the caller frees with loop_free(). */
 int loop_new(struct clock *clock, struct loop **ret);
-void loop_free(struct loop *l);	/* NULL is fine; watches and timers must be gone */
+void loop_free(struct loop *l);           /* NULL is fine; watches and timers must be gone */
 struct clock *loop_clock(struct loop *l); /* as given to loop_new; may be NULL */
 ns_t loop_now_ns(struct loop *l);
 
@@ -50,11 +50,11 @@ struct timer {
 	struct loop *loop;
 	loop_fn *fn;
 	void *opaque;
-	ns_t deadline_ns;	/* absolute, the loop's clock */
-	unsigned heap_index;	/* 0: not armed */
+	ns_t deadline_ns;    /* absolute, the loop's clock */
+	unsigned heap_index; /* 0: not armed */
 };
 void timer_init(struct timer *t, struct loop *l, loop_fn *fn, void *opaque);
-void timer_done(struct timer *t);	/* disarms; owner's thread */
+void timer_done(struct timer *t); /* disarms; owner's thread */
 /* Fire once at `deadline_ns` or soon after; re-arming moves it. Never fails. */
 void timer_arm(struct timer *t, ns_t deadline_ns);
 void timer_disarm(struct timer *t);

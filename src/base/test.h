@@ -30,12 +30,12 @@ int test_main(int argc, char **argv, const struct test_case *cases);
 void test_fail(struct test *t, const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 
-#define CHECK(t, cond)                                                                             \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			test_fail(t, __FILE__, __LINE__, "%s", #cond);                             \
-			return;                                                                    \
-		}                                                                                  \
+#define CHECK(t, cond)                                                 \
+	do {                                                           \
+		if (!(cond)) {                                         \
+			test_fail(t, __FILE__, __LINE__, "%s", #cond); \
+			return;                                        \
+		}                                                      \
 	} while (0)
 #define CHECK_EQ(t, a, b)                                                                          \
 	do {                                                                                       \
@@ -46,18 +46,18 @@ void test_fail(struct test *t, const char *file, int line, const char *fmt, ...)
 			return;                                                                    \
 		}                                                                                  \
 	} while (0)
-#define CHECK_STR(t, a, b)                                                                         \
-	do {                                                                                       \
-		const char *a__ = (a), *b__ = (b);                                                 \
-		if (!a__ || __builtin_strcmp(a__, b__) != 0) {                                     \
-			test_fail(t, __FILE__, __LINE__, "%s = \"%s\", want \"%s\"", #a,           \
-				  a__ ? a__ : "(null)", b__);                                      \
-			return;                                                                    \
-		}                                                                                  \
+#define CHECK_STR(t, a, b)                                                               \
+	do {                                                                             \
+		const char *a__ = (a), *b__ = (b);                                       \
+		if (!a__ || __builtin_strcmp(a__, b__) != 0) {                           \
+			test_fail(t, __FILE__, __LINE__, "%s = \"%s\", want \"%s\"", #a, \
+				  a__ ? a__ : "(null)", b__);                            \
+			return;                                                          \
+		}                                                                        \
 	} while (0)
 /* Leave this test as skipped: say what is missing. */
-#define SKIP(t, reason)                                                                            \
-	do {                                                                                       \
-		(t)->skip_reason = (reason);                                                       \
-		return;                                                                            \
+#define SKIP(t, reason)                      \
+	do {                                 \
+		(t)->skip_reason = (reason); \
+		return;                      \
 	} while (0)

@@ -26,10 +26,10 @@ struct mem_region;
 enum dev_space { DEV_PIO, DEV_MMIO, DEV_SPACE_COUNT };
 
 enum dev_request {
-	DEV_REQUEST_POWEROFF,	/* ACPI S5 */
-	DEV_REQUEST_RESET,	/* keyboard controller, 0xcf9, FADT reset register */
+	DEV_REQUEST_POWEROFF,   /* ACPI S5 */
+	DEV_REQUEST_RESET,      /* keyboard controller, 0xcf9, FADT reset register */
 	DEV_REQUEST_DEBUG_EXIT, /* port 0xf4, value as written */
-	DEV_REQUEST_SUSPEND,	/* ACPI S3 */
+	DEV_REQUEST_SUSPEND,    /* ACPI S3 */
 	DEV_REQUEST_COUNT
 };
 
@@ -91,11 +91,11 @@ struct dev_class {
 /* A range of ports or memory that a device answers. Embedded in the device. */
 struct dev_window {
 	struct dev *dev;
-	unsigned id;		/* passed back as `window` */
+	unsigned id; /* passed back as `window` */
 	enum dev_space space;
-	uint64_t base;		/* valid while mapped */
+	uint64_t base; /* valid while mapped */
 	uint64_t len;
-	uint8_t min_size;	/* 1, 2, 4, 8; the bus splits or merges smaller accesses */
+	uint8_t min_size; /* 1, 2, 4, 8; the bus splits or merges smaller accesses */
 	uint8_t max_size;
 	bool mapped;
 };

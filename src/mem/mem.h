@@ -21,12 +21,12 @@ enum mem_flags {
 struct mem_region {
 	gpa_t gpa;
 	uint64_t size_bytes; /* multiple of 4096 */
-	uint8_t *host;	     /* mapping in this process */
-	int fd;		     /* the memfd behind it */
+	uint8_t *host;       /* mapping in this process */
+	int fd;              /* the memfd behind it */
 	uint64_t fd_offset;
 	unsigned flags;
 	const char *name; /* static string */
-	unsigned slot;	  /* stable number, for KVM's memslots */
+	unsigned slot;    /* stable number, for KVM's memslots */
 };
 
 int mem_new(struct mem **ret);

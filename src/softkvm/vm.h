@@ -25,17 +25,20 @@ struct vm {
 	_Atomic int refs; /* the VM descriptor and each vCPU */
 	int fd;
 	struct memslots *slots;
-	struct irqchip *irqchip; /* always there: routing, eventfds; its mode says what is in-"kernel" */
+	struct irqchip
+		*irqchip; /* always there: routing, eventfds; its mode says what is in-"kernel" */
 	struct coalesced *coalesced; /* KVM_REGISTER_COALESCED_MMIO (mmu/coalesced.c) */
 	_Atomic uint32_t pause_acks; /* futex: raised when a vCPU stops for vm_pause_vcpus() */
-	pthread_mutex_t split_lock; /* locked accesses that cross a page or hit a device */
+	pthread_mutex_t split_lock;  /* locked accesses that cross a page or hit a device */
 
 	_Atomic uint32_t vcpu_count;
-	struct vcpu *_Atomic vcpus[VM_VCPUS_MAX]; /* in order of creation; never removed while running */
+	struct vcpu *_Atomic
+		vcpus[VM_VCPUS_MAX]; /* in order of creation; never removed while running */
 
 	/* clock: KVM_SET_CLOCK's offset to the host's boot time */
 	int64_t kvmclock_offset_ns;
-	pthread_mutex_t clock_lock; /* master and tsc_sync; all zero is unlocked; nothing below it */
+	pthread_mutex_t
+		clock_lock; /* master and tsc_sync; all zero is unlocked; nothing below it */
 	/* kvm-clock's pair of time and TSC, one for all vCPUs (pvclock.c). */
 	struct {
 		bool valid;
@@ -76,7 +79,7 @@ struct msr_filter {
 	unsigned count;
 	struct msr_filter_range {
 		uint32_t flags, base, nmsrs; /* KVM_MSR_FILTER_READ, _WRITE */
-		uint8_t *bitmap;	     /* a set bit allows */
+		uint8_t *bitmap;             /* a set bit allows */
 	} ranges[KVM_MSR_FILTER_MAX_RANGES];
 };
 /* May the guest read (write) this MSR itself? x2APIC's are never filtered. */

@@ -127,8 +127,7 @@ static bool is_parked(const struct vcpu *c)
 {
 	const struct vcpu_group *g = c->group;
 
-	return g->want == VCPU_WANT_PAUSE ||
-	       ((c->failed || g->held) && g->want != VCPU_WANT_QUIT);
+	return g->want == VCPU_WANT_PAUSE || ((c->failed || g->held) && g->want != VCPU_WANT_QUIT);
 }
 
 static void *thread_main(void *opaque)

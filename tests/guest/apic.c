@@ -2,12 +2,12 @@
 /* Local APIC, its timer in all modes, x2APIC, IPIs, IOAPIC, 8259 and 8254. */
 #include "guest.h"
 
-#define VECTOR	     0x40
+#define VECTOR       0x40
 #define LVT_TIMER    0x320
 #define TIMER_INIT   0x380
 #define TIMER_NOW    0x390
 #define TIMER_DIVIDE 0x3e0
-#define IOAPIC	     0xfec00000ul
+#define IOAPIC       0xfec00000ul
 #define CPUS_MAX     8
 
 static volatile u64 count[256], count_on[CPUS_MAX], last_tsc;
@@ -131,7 +131,7 @@ static void test_deadline(void)
 static void test_self_ipi_and_priority(void)
 {
 	begin();
-	apic_write(0x300, 0x44050); /* self, vector 0x50 */
+	apic_write(0x300, 0x44050);              /* self, vector 0x50 */
 	CHECK_EQ(apic_read(0x220) >> 16 & 1, 1); /* IRR of 0x50 */
 	__asm__ volatile("sti; nop; cli");
 	CHECK_EQ(count[0x50], 1);

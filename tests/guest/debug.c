@@ -86,9 +86,10 @@ static void test_instruction_breakpoint(void)
 
 	begin();
 	__asm__ volatile("leaq 1f(%%rip), %0" : "=r"(where));
-	__asm__ volatile("leaq 1f(%%rip), %%rax; movq %%rax, %%dr0; movq $0x402, %%rax; movq %%rax, %%dr7\n"
-			 "nop\n1: nop\nnop\nleaq 1b(%%rip), %0"
-			 : "=r"(where)::"rax", "memory");
+	__asm__ volatile(
+		"leaq 1f(%%rip), %%rax; movq %%rax, %%dr0; movq $0x402, %%rax; movq %%rax, %%dr7\n"
+		"nop\n1: nop\nnop\nleaq 1b(%%rip), %0"
+		: "=r"(where)::"rax", "memory");
 	CHECK_EQ(hits, 1);
 	CHECK_EQ(rip_seen[0], where);
 	CHECK_EQ(dr6_seen & 0xf, 1);
@@ -136,7 +137,6 @@ static void test_int1(void)
 	CHECK_EQ(rip_seen[0], after);
 	CHECK_EQ(dr6_seen & 0xf00f, 0);
 }
-
 
 static void touch_dr7(void *arg)
 {

@@ -41,7 +41,8 @@ static void read_at(void *p)
 
 static void read_by_rbp(void *p)
 {
-	__asm__ volatile("pushq %%rbp; movq %0, %%rbp; movb (%%rbp), %%al; popq %%rbp" ::"r"(p) : "al");
+	__asm__ volatile("pushq %%rbp; movq %0, %%rbp; movb (%%rbp), %%al; popq %%rbp" ::"r"(p)
+			 : "al");
 }
 
 static void jump_to(void *p)
@@ -126,7 +127,8 @@ static void test_double_fault(void)
 
 	window_init();
 	tss[0].ist[0] = (u64)(df_stack + sizeof(df_stack));
-	idt_set(8, (u8 *)((u64)idt[8].low | (u64)idt[8].middle << 16 | (u64)idt[8].high << 32), 0, 1, 0xe);
+	idt_set(8, (u8 *)((u64)idt[8].low | (u64)idt[8].middle << 16 | (u64)idt[8].high << 32), 0,
+		1, 0xe);
 	CHECK_EQ(catch_call(fault_with_bad_gate, NULL, &c), 8);
 	CHECK_EQ(c.error, 0);
 	CHECK_EQ(c.cr2, WINDOW);
@@ -134,10 +136,10 @@ static void test_double_fault(void)
 	idt[8] = df;
 }
 
-#define PRIVILEGED(name, code)                                                                     \
-	static void name(void *arg)                                                                \
-	{                                                                                          \
-		__asm__ volatile(code ::: "rax", "rcx", "rdx", "memory");                          \
+#define PRIVILEGED(name, code)                                            \
+	static void name(void *arg)                                       \
+	{                                                                 \
+		__asm__ volatile(code ::: "rax", "rcx", "rdx", "memory"); \
 	}
 PRIVILEGED(do_hlt, "hlt")
 PRIVILEGED(do_cli, "cli")
@@ -160,8 +162,9 @@ PRIVILEGED(do_sysret, "sysretq")
 static void test_privileged(void)
 {
 	static void (*const list[])(void *) = {
-		do_hlt,	  do_cli,    do_sti,	do_rdmsr, do_wrmsr, do_mov_cr0, do_mov_cr3, do_lgdt,
-		do_invlpg, do_wbinvd, do_clts, do_mov_dr, do_in,   do_ltr,     do_swapgs,	 do_lmsw, do_sysret,
+		do_hlt,     do_cli,  do_sti,    do_rdmsr,  do_wrmsr,  do_mov_cr0,
+		do_mov_cr3, do_lgdt, do_invlpg, do_wbinvd, do_clts,   do_mov_dr,
+		do_in,      do_ltr,  do_swapgs, do_lmsw,   do_sysret,
 	};
 
 	for (unsigned i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
@@ -293,7 +296,8 @@ static u64 long_insn_rip;
 static void do_too_long(void *arg)
 {
 	/* fifteen prefixes and an opcode: 16 bytes */
-	__asm__ volatile("leaq 1f(%%rip), %%rax; movq %%rax, %0; 1: .fill 15, 1, 0x66; nop" : "=m"(long_insn_rip)::"rax");
+	__asm__ volatile("leaq 1f(%%rip), %%rax; movq %%rax, %0; 1: .fill 15, 1, 0x66; nop"
+			 : "=m"(long_insn_rip)::"rax");
 }
 
 static void test_length_limit(void)

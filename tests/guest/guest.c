@@ -3,13 +3,13 @@
 
 #include <stdarg.h>
 
-#define CPUS_MAX	8
-#define COM1		0x3f8
-#define AP_PAGE		0x8000ul
+#define CPUS_MAX        8
+#define COM1            0x3f8
+#define AP_PAGE         0x8000ul
 #define SEL_KERNEL_CODE 0x08
-#define SEL_TSS		0x50 /* of processor 0; two GDT slots each */
-#define USER_CS64	(0x38 | 3)
-#define USER_SS		(0x30 | 3)
+#define SEL_TSS         0x50 /* of processor 0; two GDT slots each */
+#define USER_CS64       (0x38 | 3)
+#define USER_SS         (0x30 | 3)
 
 void start_c(unsigned cpu);
 void trap(struct regs *r);
@@ -170,7 +170,7 @@ void trap(struct regs *r)
 	if (f) {
 		catching[cpu] = NULL;
 		*f->result = (struct caught){ (long)r->vector, r->error, r->rip, cr2,
-					      r->rflags,       r->cs,	 r->rsp };
+					      r->rflags,       r->cs,    r->rsp };
 		catch_leave(f->buffer, (long)r->vector);
 	}
 	print("Bail out! exception %u error 0x%x rip 0x%x cr2 0x%x on processor %u\n", r->vector,
@@ -220,9 +220,10 @@ void idt_set(unsigned vector, void *handler, unsigned dpl, unsigned ist, unsigne
 {
 	u64 p = (u64)handler;
 
-	idt[vector] = (struct idt_entry){ (u16)p, SEL_KERNEL_CODE,
-					  (u16)(0x8000 | dpl << 13 | type << 8 | ist),
-					  (u16)(p >> 16), (u32)(p >> 32), 0 };
+	idt[vector] = (struct idt_entry){
+		(u16)p,         SEL_KERNEL_CODE, (u16)(0x8000 | dpl << 13 | type << 8 | ist),
+		(u16)(p >> 16), (u32)(p >> 32),  0
+	};
 }
 
 static void load_tables(unsigned cpu)
@@ -334,7 +335,8 @@ void start_c(unsigned cpu)
 	finish(0);
 }
 
-/* --- paging ------------------------------------------------------------------------------------- */
+/* --- paging -------------------------------------------------------------------------------------
+ */
 void window_init(void)
 {
 	u64 index = WINDOW >> 21;

@@ -25,8 +25,8 @@ extern const struct guest_test tests[]; /* ends with a NULL name */
 void check_true(bool ok, const char *what, int line);
 void check_equal(u64 got, u64 want, const char *what, int line);
 void skip(const char *reason);
-#define CHECK(c)	check_true((c), #c, __LINE__)
-#define CHECK_EQ(a, b)	check_equal((u64)(a), (u64)(b), #a, __LINE__)
+#define CHECK(c)       check_true((c), #c, __LINE__)
+#define CHECK_EQ(a, b) check_equal((u64)(a), (u64)(b), #a, __LINE__)
 void print(const char *fmt, ...); /* %s %d %u %x (all integers 64 bits wide) */
 
 /* --- exceptions --------------------------------------------------------------------- */
@@ -69,14 +69,24 @@ extern u64 gdt[];
 
 /* --- processors ------------------------------------------------------------------------- */
 unsigned cpus_present(void);
-/* Start all of them; each calls fn(number) and halts. Returns when all have come back, number 0 is us. */
+/* Start all of them; each calls fn(number) and halts. Returns when all have come back, number 0 is
+ * us. */
 void cpus_run(void (*fn)(unsigned cpu));
 unsigned cpu_number(void);
 
 /* --- hardware ------------------------------------------------------------------------------ */
-static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
-static inline void outl(u16 port, u32 v) { __asm__ volatile("outl %0, %1" ::"a"(v), "Nd"(port)); }
-static inline void outw(u16 port, u16 v) { __asm__ volatile("outw %0, %1" ::"a"(v), "Nd"(port)); }
+static inline void outb(u16 port, u8 v)
+{
+	__asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port));
+}
+static inline void outl(u16 port, u32 v)
+{
+	__asm__ volatile("outl %0, %1" ::"a"(v), "Nd"(port));
+}
+static inline void outw(u16 port, u16 v)
+{
+	__asm__ volatile("outw %0, %1" ::"a"(v), "Nd"(port));
+}
 static inline u8 inb(u16 port)
 {
 	u8 v;
@@ -103,16 +113,16 @@ static inline void cpuid(u32 leaf, u32 sub, u32 *a, u32 *b, u32 *c, u32 *d)
 {
 	__asm__ volatile("cpuid" : "=a"(*a), "=b"(*b), "=c"(*c), "=d"(*d) : "a"(leaf), "c"(sub));
 }
-#define READ_REG(name)                                                                             \
-	static inline u64 read_##name(void)                                                        \
-	{                                                                                          \
-		u64 v;                                                                             \
-		__asm__ volatile("mov %%" #name ", %0" : "=r"(v));                                 \
-		return v;                                                                          \
-	}                                                                                          \
-	static inline void write_##name(u64 v)                                                     \
-	{                                                                                          \
-		__asm__ volatile("mov %0, %%" #name ::"r"(v) : "memory");                          \
+#define READ_REG(name)                                                    \
+	static inline u64 read_##name(void)                               \
+	{                                                                 \
+		u64 v;                                                    \
+		__asm__ volatile("mov %%" #name ", %0" : "=r"(v));        \
+		return v;                                                 \
+	}                                                                 \
+	static inline void write_##name(u64 v)                            \
+	{                                                                 \
+		__asm__ volatile("mov %0, %%" #name ::"r"(v) : "memory"); \
 	}
 READ_REG(cr0)
 READ_REG(cr2)
@@ -122,8 +132,14 @@ READ_REG(cr8)
 READ_REG(dr0)
 READ_REG(dr6)
 READ_REG(dr7)
-static inline void invlpg(void *p) { __asm__ volatile("invlpg (%0)" ::"r"(p) : "memory"); }
-static inline void cpu_relax(void) { __asm__ volatile("pause"); }
+static inline void invlpg(void *p)
+{
+	__asm__ volatile("invlpg (%0)" ::"r"(p) : "memory");
+}
+static inline void cpu_relax(void)
+{
+	__asm__ volatile("pause");
+}
 static inline u64 rflags(void)
 {
 	u64 v;
@@ -131,21 +147,28 @@ static inline u64 rflags(void)
 	return v;
 }
 #define APIC_BASE 0xfee00000ul
-static inline u32 apic_read(u32 reg) { return *(volatile u32 *)(APIC_BASE + reg); }
-static inline void apic_write(u32 reg, u32 v) { *(volatile u32 *)(APIC_BASE + reg) = v; }
+static inline u32 apic_read(u32 reg)
+{
+	return *(volatile u32 *)(APIC_BASE + reg);
+}
+static inline void apic_write(u32 reg, u32 v)
+{
+	*(volatile u32 *)(APIC_BASE + reg) = v;
+}
 void apic_enable(void);
 void apic_eoi(void);
 
-/* --- paging: 4 KiB tables for one 2 MiB window at WINDOW, whose entries the tests set ------------ */
-#define WINDOW	   0x7f800000ul /* linear; identity page tables are split there by window_init() */
-#define PTE_P	   1ul
-#define PTE_W	   2ul
-#define PTE_U	   4ul
-#define PTE_A	   32ul
-#define PTE_D	   64ul
-#define PTE_PS	   128ul
-#define PTE_G	   256ul
-#define PTE_NX	   (1ul << 63)
+/* --- paging: 4 KiB tables for one 2 MiB window at WINDOW, whose entries the tests set ------------
+ */
+#define WINDOW 0x7f800000ul /* linear; identity page tables are split there by window_init() */
+#define PTE_P  1ul
+#define PTE_W  2ul
+#define PTE_U  4ul
+#define PTE_A  32ul
+#define PTE_D  64ul
+#define PTE_PS 128ul
+#define PTE_G  256ul
+#define PTE_NX (1ul << 63)
 extern volatile u64 window_pt[512], page_dirs[], pdpt[], pml4[];
 void window_init(void);
 extern u8 scratch[8][4096]; /* page-aligned, to be mapped */

@@ -135,8 +135,10 @@ void trap(struct regs *r)
 		bool outer = (r->cs & 3) || (r->eflags & 0x20000);
 
 		catching = NULL;
-		*f->result = (struct caught){ (int)r->vector, r->error, r->eip, r->cs, r->eflags,
-					      outer ? r->esp : 0, outer ? r->ss : 0, cr2 };
+		*f->result = (struct caught){
+			(int)r->vector,     r->error,          r->eip, r->cs, r->eflags,
+			outer ? r->esp : 0, outer ? r->ss : 0, cr2
+		};
 		catch_leave(f->buffer, (int)r->vector);
 	}
 	print("Bail out! exception %u error 0x%x cs:eip 0x%x:0x%x\n", r->vector, r->error, r->cs,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The 32-bit sibling of guest.h: one processor, protected mode without paging (tests turn it on), the way
- * into real mode. See guest.h for what the shared names mean.
+ * The 32-bit sibling of guest.h: one processor, protected mode without paging (tests turn it on),
+ * the way into real mode. See guest.h for what the shared names mean.
  */
 #pragma once
 
@@ -29,7 +29,7 @@ void print(const char *fmt, ...); /* %s %u %x, 32 bits wide */
 struct regs {
 	u32 edi, esi, ebp, esp_unused, ebx, edx, ecx, eax, ds, es, fs, gs;
 	u32 vector, error, eip, cs, eflags;
-	u32 esp, ss;		    /* from another ring only */
+	u32 esp, ss;                        /* from another ring only */
 	u32 v86_es, v86_ds, v86_fs, v86_gs; /* from virtual-8086 mode only */
 };
 struct caught {

@@ -157,7 +157,8 @@ static void test_lost_instructions(void)
 	__asm__ volatile("les %1, %0" : "=r"(a) : "m"(far));
 	CHECK_EQ(a, 0x12345678);
 	/* ARPL */
-	__asm__ volatile("movl $0x10, %%eax; movl $3, %%ecx; arpl %%cx, %%ax" : "=&a"(a)::"ecx", "cc");
+	__asm__ volatile("movl $0x10, %%eax; movl $3, %%ecx; arpl %%cx, %%ax"
+			 : "=&a"(a)::"ecx", "cc");
 	CHECK_EQ(a, 0x13);
 	/* PUSHA, POPA */
 	__asm__ volatile("movl $7, %%eax; pushal; movl $0, %%eax; popal" : "=&a"(a));
@@ -208,7 +209,8 @@ static void test_rings(void)
 	CHECK_EQ(c.esp, top); /* LRET 8 dropped the parameters on both stacks */
 }
 
-/* --- hardware tasks ------------------------------------------------------------------------------ */
+/* --- hardware tasks ------------------------------------------------------------------------------
+ */
 static u8 task_stack[4096] __attribute__((aligned(16)));
 
 __asm__(".globl task_entry\n"
@@ -254,7 +256,7 @@ static void test_task_switch(void)
 	CHECK_EQ(note[0], 0x4711);
 	CHECK_EQ(note[1], 0x40);
 	CHECK_EQ(note[2] & 0x4000, 0x4000); /* NT */
-	CHECK_EQ(note[3] & 8, 8);	    /* TS */
+	CHECK_EQ(note[3] & 8, 8);           /* TS */
 	CHECK_EQ(tss_other.link, 0x38);
 	CHECK_EQ(gdt[7] >> 40 & 0xff, 0x8b); /* we are busy again */
 	CHECK_EQ(gdt[8] >> 40 & 0xff, 0x89); /* it is not */
@@ -280,13 +282,15 @@ static void test_task_switch(void)
 	__asm__ volatile("clts");
 }
 
-/* --- virtual-8086 mode ------------------------------------------------------------------------------ */
+/* --- virtual-8086 mode
+ * ------------------------------------------------------------------------------ */
 static void to_v86(void *arg)
 {
 	/* SS:SP 0:8000, CS:IP 920:0, data segments 60 */
-	__asm__ volatile("pushl $0x60; pushl $0x60; pushl $0x60; pushl $0x60; pushl $0; pushl $0x8000\n"
-			 "pushl %0; pushl $0x920; pushl $0; iretl" ::"r"((u32)arg)
-			 : "memory");
+	__asm__ volatile(
+		"pushl $0x60; pushl $0x60; pushl $0x60; pushl $0x60; pushl $0; pushl $0x8000\n"
+		"pushl %0; pushl $0x920; pushl $0; iretl" ::"r"((u32)arg)
+		: "memory");
 }
 
 static void test_v86(void)
@@ -324,18 +328,19 @@ static void test_v86(void)
 	CHECK_EQ(REAL_DATA[1] & 0x3000, 0x3000);
 }
 
-/* --- real mode ------------------------------------------------------------------------------------------ */
+/* --- real mode
+ * ------------------------------------------------------------------------------------------ */
 static void test_real_mode(void)
 {
 	/* a handler of INT 0x21 at 0:700 that adds 1 to AX, then real code:
-	 * mov $0x1000,%ax; int $0x21; mov %ax,(0x600); mov %sp,(0x602); mov $0xffff,%bx; mov %bx,%ds;
-	 * mov 0x710,%al (ffff:0710 = 100700: above 1 MiB with A20 on); xor %bx,%bx; mov %bx,%ds; mov %al,(0x604);
-	 * pushf; pop %ax; mov %ax,(0x606); retf */
+	 * mov $0x1000,%ax; int $0x21; mov %ax,(0x600); mov %sp,(0x602); mov $0xffff,%bx; mov
+	 * %bx,%ds; mov 0x710,%al (ffff:0710 = 100700: above 1 MiB with A20 on); xor %bx,%bx; mov
+	 * %bx,%ds; mov %al,(0x604); pushf; pop %ax; mov %ax,(0x606); retf */
 	static const u8 handler[] = { 0x40, 0xcf };
 	static const u8 code[] = {
-		0xb8, 0x00, 0x10, 0xcd, 0x21, 0xa3, 0x00, 0x06, 0x89, 0x26, 0x02, 0x06,
-		0xbb, 0xff, 0xff, 0x8e, 0xdb, 0xa0, 0x10, 0x07, 0x31, 0xdb, 0x8e, 0xdb,
-		0xa2, 0x04, 0x06, 0x9c, 0x58, 0xa3, 0x06, 0x06, 0xcb,
+		0xb8, 0x00, 0x10, 0xcd, 0x21, 0xa3, 0x00, 0x06, 0x89, 0x26, 0x02,
+		0x06, 0xbb, 0xff, 0xff, 0x8e, 0xdb, 0xa0, 0x10, 0x07, 0x31, 0xdb,
+		0x8e, 0xdb, 0xa2, 0x04, 0x06, 0x9c, 0x58, 0xa3, 0x06, 0x06, 0xcb,
 	};
 
 	memcpy(low(0x700), handler, sizeof(handler));
@@ -353,15 +358,15 @@ static void test_real_faults(void)
 {
 	/* INT 0's handler at 0:710: incw (0x600); add $2 to the return IP; iret:
 	 * push %bp; mov %sp,%bp; addw $2,2(%bp); pop %bp; incw %cs:0x600; iret */
-	static const u8 handler[] = { 0x55, 0x89, 0xe5, 0x83, 0x46, 0x02, 0x02, 0x5d,
-				      0x2e, 0xff, 0x06, 0x00, 0x06, 0xcf };
+	static const u8 handler[] = { 0x55, 0x89, 0xe5, 0x83, 0x46, 0x02, 0x02,
+				      0x5d, 0x2e, 0xff, 0x06, 0x00, 0x06, 0xcf };
 	/* xor %bx,%bx; div %bx (2 bytes); retf */
 	static const u8 divide[] = { 0x31, 0xdb, 0xf7, 0xf3, 0xcb };
 	/* a word at offset ffff: #GP (13): mov 0xffff,%bx is 4 bytes; the handler skips 2, so two
-	 * NOP-like bytes must remain: 8b 1e ff ff -> "ff ff" is no instruction; use es: prefix-free a1
-	 * (3 bytes): a1 ff ff -> skip 2 leaves "ff"; so the handler of 13 skips 4 */
-	static const u8 handler13[] = { 0x55, 0x89, 0xe5, 0x83, 0x46, 0x02, 0x04, 0x5d,
-					0x2e, 0xff, 0x06, 0x02, 0x06, 0xcf };
+	 * NOP-like bytes must remain: 8b 1e ff ff -> "ff ff" is no instruction; use es: prefix-free
+	 * a1 (3 bytes): a1 ff ff -> skip 2 leaves "ff"; so the handler of 13 skips 4 */
+	static const u8 handler13[] = { 0x55, 0x89, 0xe5, 0x83, 0x46, 0x02, 0x04,
+					0x5d, 0x2e, 0xff, 0x06, 0x02, 0x06, 0xcf };
 	static const u8 wrap[] = { 0x8b, 0x1e, 0xff, 0xff, 0xcb };
 
 	memcpy(low(0x710), handler, sizeof(handler));
@@ -375,10 +380,13 @@ static void test_real_faults(void)
 	CHECK_EQ(REAL_DATA[1], 1);
 }
 
-/* --- paging of 32 bits and PAE ------------------------------------------------------------------------------ */
-static u32 directory[1024] __attribute__((aligned(4096))), table[1024] __attribute__((aligned(4096)));
+/* --- paging of 32 bits and PAE
+ * ------------------------------------------------------------------------------ */
+static u32 directory[1024] __attribute__((aligned(4096))),
+	table[1024] __attribute__((aligned(4096)));
 static u64 pae_pdpt[4] __attribute__((aligned(32)));
-static u64 pae_dirs[4][512] __attribute__((aligned(4096))), pae_table[512] __attribute__((aligned(4096)));
+static u64 pae_dirs[4][512] __attribute__((aligned(4096))),
+	pae_table[512] __attribute__((aligned(4096)));
 #define WINDOW 0x7f800000u
 
 static u32 get_cr4(void)
@@ -484,12 +492,13 @@ static void test_paging_pae(void)
 	set_cr4(cr4);
 }
 
-/* --- 16-bit protected mode ---------------------------------------------------------------------------------------- */
+/* --- 16-bit protected mode
+ * ---------------------------------------------------------------------------------------- */
 __asm__(".code16\n"
 	".globl pm16_code, pm16_end\n"
 	"pm16_code:\n"
 	"  movw $0xfffe, %ax\n"
-	"  addw $3, %ax\n"		/* wraps to 1 */
+	"  addw $3, %ax\n" /* wraps to 1 */
 	"  movw %ax, 0x600\n"
 	"  movl $0x12345678, 0x604\n"
 	"  movw $0xffff, %bx\n"

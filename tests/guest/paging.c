@@ -5,18 +5,18 @@
  */
 #include "guest.h"
 
-#define CR0_WP	  (1ul << 16)
-#define CR4_PGE	  (1ul << 7)
+#define CR0_WP    (1ul << 16)
+#define CR4_PGE   (1ul << 7)
 #define CR4_PCIDE (1ul << 17)
 #define CR4_SMEP  (1ul << 20)
 #define CR4_SMAP  (1ul << 21)
-#define FL_AC	  (1ul << 18)
+#define FL_AC     (1ul << 18)
 
-#define ERR_P 1
-#define ERR_W 2
-#define ERR_U 4
+#define ERR_P    1
+#define ERR_W    2
+#define ERR_U    4
 #define ERR_RSVD 8
-#define ERR_I 16
+#define ERR_I    16
 
 enum access { READ, WRITE, EXEC };
 
@@ -145,8 +145,8 @@ static unsigned one_case(u64 pde, u64 pte, bool user, enum access a, u64 cr0, u6
 	*pde_at = (u64)window_pt | pde;
 	invlpg(page);
 	want_ac = ac;
-	got = user ? catch_user(user_do[a], NULL, &c) :
-		     catch_call(kernel_access, (void *)kernel_do[a], &c);
+	got = user ? catch_user(user_do[a], NULL, &c)
+		   : catch_call(kernel_access, (void *)kernel_do[a], &c);
 	if (got == 14) {
 		got = (long)c.error;
 	} else if (got != -1) {
@@ -159,8 +159,10 @@ static unsigned one_case(u64 pde, u64 pte, bool user, enum access a, u64 cr0, u6
 			return 0;
 		}
 	}
-	print("# pde 0x%x pte 0x%x user %u access %u cr0 0x%x cr4 0x%x ac %u nxe %u: got %x want %x, entry 0x%x\n",
-	      pde, pte, (u64)user, (u64)a, cr0, cr4, (u64)ac, (u64)nxe, (u64)got, (u64)want, window_pt[0]);
+	print("# pde 0x%x pte 0x%x user %u access %u cr0 0x%x cr4 0x%x ac %u nxe %u: got %x want "
+	      "%x, entry 0x%x\n",
+	      pde, pte, (u64)user, (u64)a, cr0, cr4, (u64)ac, (u64)nxe, (u64)got, (u64)want,
+	      window_pt[0]);
 	return 1;
 }
 
@@ -180,7 +182,8 @@ static void test_rights(void)
 		if ((m4 & CR4_SMEP && !has_smep()) || (m4 & CR4_SMAP && !has_smap())) {
 			continue;
 		}
-		/* our own code and data are user pages: make them the kernel's while SMEP/SMAP are on */
+		/* our own code and data are user pages: make them the kernel's while SMEP/SMAP are
+		 * on */
 		for (unsigned i = 0; i < 4; i++) {
 			page_dirs[(0x400000 >> 21) + i] &= ~PTE_U;
 		}
@@ -405,7 +408,7 @@ static void test_split_code(void)
 	invlpg(page + 4096);
 	memcpy(code, "\xb8\x78\x56", 3);
 	memcpy(scratch[5], "\x34\x12\xc3", 3);
-	CHECK_EQ(((u32 (*)(void))(page + 4093))(), 0x12345678);
+	CHECK_EQ(((u32(*)(void))(page + 4093))(), 0x12345678);
 	/* the second page changes under it */
 	window_pt[1] = 0;
 	invlpg(page + 4096);

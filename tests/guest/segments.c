@@ -15,20 +15,28 @@ static void test_lar_lsl(void)
 {
 	u64 r = 0, zf;
 
-	__asm__ volatile("lar %2, %0; setz %b1; movzbq %b1, %1" : "=&r"(r), "=&q"(zf) : "r"((u64)8));
+	__asm__ volatile("lar %2, %0; setz %b1; movzbq %b1, %1"
+			 : "=&r"(r), "=&q"(zf)
+			 : "r"((u64)8));
 	CHECK_EQ(zf, 1);
 	CHECK_EQ(r & 0xf0ff00, 0xa09b00); /* the limit bits are undefined */
-	__asm__ volatile("lsl %2, %0; setz %b1; movzbq %b1, %1" : "=&r"(r), "=&q"(zf) : "r"((u64)0x10));
+	__asm__ volatile("lsl %2, %0; setz %b1; movzbq %b1, %1"
+			 : "=&r"(r), "=&q"(zf)
+			 : "r"((u64)0x10));
 	CHECK_EQ(zf, 1);
 	CHECK_EQ(r, 0xffffffff);
-	__asm__ volatile("lsl %2, %0; setz %b1; movzbq %b1, %1" : "=&r"(r), "=&q"(zf) : "r"((u64)0xfff0));
+	__asm__ volatile("lsl %2, %0; setz %b1; movzbq %b1, %1"
+			 : "=&r"(r), "=&q"(zf)
+			 : "r"((u64)0xfff0));
 	CHECK_EQ(zf, 0);
 	__asm__ volatile("verr %w1; setz %b0; movzbq %b0, %0" : "=&q"(zf) : "r"((u64)8));
 	CHECK_EQ(zf, 1);
 	__asm__ volatile("verw %w1; setz %b0; movzbq %b0, %0" : "=&q"(zf) : "r"((u64)8));
 	CHECK_EQ(zf, 0);
 	gdt[SLOT] = 0x0000820000000067; /* an LDT */
-	__asm__ volatile("lar %2, %0; setz %b1; movzbq %b1, %1" : "=&r"(r), "=&q"(zf) : "r"((u64)SEL));
+	__asm__ volatile("lar %2, %0; setz %b1; movzbq %b1, %1"
+			 : "=&r"(r), "=&q"(zf)
+			 : "r"((u64)SEL));
 	CHECK_EQ(zf, 1);
 	CHECK_EQ(r, 0x8200);
 }
@@ -126,10 +134,10 @@ static void test_syscall(void)
 __asm__("	.code32\n"
 	".globl compat_code\n"
 	"compat_code:\n"
-	"	movl $0x10, %eax\n"	/* the way back from ring 3 left a null selector */
+	"	movl $0x10, %eax\n" /* the way back from ring 3 left a null selector */
 	"	movl %eax, %ds\n"
 	"	movl $0xffffffff, %eax\n"
-	"	incl %eax\n"		/* 40 is INC here, a prefix in 64-bit mode */
+	"	incl %eax\n" /* 40 is INC here, a prefix in 64-bit mode */
 	"	.byte 0x40\n"
 	"	pushl %eax\n"
 	"	popl %eax\n"
@@ -150,10 +158,11 @@ static void run_compat(void *arg)
 	} __attribute__((packed)) target = { (u32)(u64)compat_code, 0x18 };
 
 	/* the 64-bit frame of LCALL with a 32-bit operand: 4-byte CS and EIP, as LRET wants */
-	__asm__ volatile("movq %%rsp, %0; leaq stacks+8192(%%rip), %%rsp; lcall *(%1); movq %0, %%rsp"
-			 : "=&b"(save)
-			 : "r"(&target)
-			 : "rax", "memory", "cc");
+	__asm__ volatile(
+		"movq %%rsp, %0; leaq stacks+8192(%%rip), %%rsp; lcall *(%1); movq %0, %%rsp"
+		: "=&b"(save)
+		: "r"(&target)
+		: "rax", "memory", "cc");
 }
 
 static void test_compatibility_mode(void)
@@ -182,7 +191,8 @@ static void call_gate(void *arg)
 	} __attribute__((packed)) target = { 0, (u16)(u64)arg };
 
 	__asm__ volatile("lcall *%0" ::"m"(target) : "rax", "memory");
-	__asm__ volatile("movq %%cs, %%rax; testb $3, %%al; jz 1f; int $0x81; 1:" ::: "rax", "memory");
+	__asm__ volatile("movq %%cs, %%rax; testb $3, %%al; jz 1f; int $0x81; 1:" ::
+				 : "rax", "memory");
 }
 
 static void set_gate(unsigned slot, void (*fn)(void), u16 selector, unsigned dpl)

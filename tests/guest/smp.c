@@ -6,8 +6,8 @@
  */
 #include "guest.h"
 
-#define ROUNDS	20000
-#define LITMUS	3000
+#define ROUNDS 20000
+#define LITMUS 3000
 
 static volatile u32 arrived, generation;
 static unsigned cpus;
@@ -235,22 +235,23 @@ static void test_self_modifying(void)
 	memcpy(code, "\xb8\0\0\0\0\xc3", 6);
 	for (u32 i = 0; i < 1000; i++) {
 		*(volatile u32 *)(code + 1) = i * 7;
-		CHECK_EQ(((u32 (*)(void))code)(), i * 7);
+		CHECK_EQ(((u32(*)(void))code)(), i * 7);
 	}
 	/* an instruction that changes the next one, in the same straight line:
 	 * movb $0x02, 1f+1(%rip); 1: mov $1, %eax; ret */
 	for (u32 i = 0; i < 100; i++) {
 		memcpy(code, "\xc6\x05\x01\0\0\0\x02\xb8\x01\0\0\0\xc3", 13);
-		CHECK_EQ(((u32 (*)(void))code)(), 2);
+		CHECK_EQ(((u32(*)(void))code)(), 2);
 	}
-	/* a loop that counts its own immediate up: incl 1f+1(%rip); 1: mov $0,%eax; cmp $50,%eax; jb; ret */
+	/* a loop that counts its own immediate up: incl 1f+1(%rip); 1: mov $0,%eax; cmp $50,%eax;
+	 * jb; ret */
 	memcpy(code, "\xff\x05\x01\0\0\0\xb8\0\0\0\0\x83\xf8\x32\x72\xf0\xc3", 17);
-	CHECK_EQ(((u32 (*)(void))code)(), 50);
+	CHECK_EQ(((u32(*)(void))code)(), 50);
 }
 
 static void cross_modify(unsigned cpu)
 {
-	u32 (*fn)(void) = (u32 (*)(void))code;
+	u32 (*fn)(void) = (u32(*)(void))code;
 
 	if (cpu == 0) {
 		for (u32 i = 1; i <= 2000; i++) {
@@ -294,11 +295,11 @@ static void test_aliased_code(void)
 	window_pt[0] = (u64)code | PTE_P | PTE_W;
 	invlpg(other);
 	memcpy(code, "\xb8\x01\0\0\0\xc3", 6);
-	CHECK_EQ(((u32 (*)(void))code)(), 1);
+	CHECK_EQ(((u32(*)(void))code)(), 1);
 	for (u32 i = 2; i < 100; i++) {
 		*(volatile u32 *)(other + 1) = i;
-		CHECK_EQ(((u32 (*)(void))code)(), i);
-		CHECK_EQ(((u32 (*)(void))other)(), i);
+		CHECK_EQ(((u32(*)(void))code)(), i);
+		CHECK_EQ(((u32(*)(void))other)(), i);
 	}
 }
 

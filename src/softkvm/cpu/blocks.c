@@ -49,18 +49,18 @@
 #include "softkvm/cpu/run.h"
 #include "softkvm/mmu/mmu_int.h"
 
-#define ARENA_BYTES  MIB(32) /* of address space; touched as it fills */
-#define FRONT_BITS   14
-#define CHAIN_BITS   15
-#define VARIANTS_MAX 4
+#define ARENA_BYTES     MIB(32) /* of address space; touched as it fills */
+#define FRONT_BITS      14
+#define CHAIN_BITS      15
+#define VARIANTS_MAX    4
 #define STACK_BYTES_MAX KIB(32) /* that handlers may leave on the host's stack */
-#define BLOCK_SIZE(n) (sizeof(struct block) + ((n) + 1) * sizeof(struct insn))
+#define BLOCK_SIZE(n)   (sizeof(struct block) + ((n) + 1) * sizeof(struct insn))
 
 struct blocks {
 	uint8_t *arena;
 	size_t used;
 	enum exec_result result; /* why find() gave no block */
-	struct block *step;	 /* scratch for block_step() */
+	struct block *step;      /* scratch for block_step() */
 	struct block *front[1 << FRONT_BITS];
 	struct block *chain[1 << CHAIN_BITS];
 };
@@ -197,8 +197,8 @@ void block_kill_current(struct vcpu *cpu)
 /* Where code is fetched from: one or two parts. */
 struct code_window {
 	uint8_t *host;
-	unsigned avail;	   /* bytes of the first page that may be executed */
-	bool limited;	   /* the segment's limit, not the page, ends them */
+	unsigned avail; /* bytes of the first page that may be executed */
+	bool limited;   /* the segment's limit, not the page, ends them */
 	uint8_t buf[BLOCK_BYTES_MAX + INSN_BYTES_MAX];
 	unsigned buf_len;
 };
@@ -433,8 +433,8 @@ static struct block *chain_find(struct vcpu *cpu, const struct code_window *w)
 		if (b->rip != cpu->rip || b->key != cpu->key) {
 			continue;
 		}
-		if (b->crosses ? crossing_same(cpu, w, b) :
-				 b->len <= w->avail && bytes_same(b, w->host)) {
+		if (b->crosses ? crossing_same(cpu, w, b)
+			       : b->len <= w->avail && bytes_same(b, w->host)) {
 			break;
 		}
 	}

@@ -13,12 +13,12 @@ struct block {
 	uint64_t rip; /* of the first instruction; relative operands are decoded for it */
 	uint32_t key; /* KEY_*; BLOCK_DEAD: matches nothing */
 	uint8_t count;
-	uint8_t len; /* bytes */
+	uint8_t len;          /* bytes */
 	uint16_t last_offset; /* in the page, at which the comparison by vectors stays within it */
-	bool crosses;	/* one instruction that lies on two pages */
-	uint8_t *host;	/* where the bytes lay when the block was last entered */
-	uint64_t care;	/* a bit for each byte that exists */
-	struct block *next; /* in its hash chain */
+	bool crosses;         /* one instruction that lies on two pages */
+	uint8_t *host;        /* where the bytes lay when the block was last entered */
+	uint64_t care;        /* a bit for each byte that exists */
+	struct block *next;   /* in its hash chain */
 	uint8_t bytes[BLOCK_BYTES_MAX] __attribute__((aligned(16)));
 	struct insn insn[]; /* count, and the slot that ends the block */
 };

@@ -8,8 +8,10 @@ static void test_cr0_checks(struct test *t)
 		uint64_t v;
 		bool ok;
 	} cases[] = {
-		{ CR0_PE, true },	   { CR0_PE | CR0_NW, false },
-		{ CR0_PE | CR0_NW | CR0_CD, true }, { CR0_PG, false },
+		{ CR0_PE, true },
+		{ CR0_PE | CR0_NW, false },
+		{ CR0_PE | CR0_NW | CR0_CD, true },
+		{ CR0_PG, false },
 		{ CR0_PE | CR0_TS | CR0_WP, true },
 	};
 
@@ -331,7 +333,10 @@ static void test_cpuid(struct test *t)
 {
 	struct sysvm s = sysvm_new(false);
 	struct kvm_cpuid_entry2 e[] = {
-		{ .function = 0, .eax = 1, .ebx = 0x756e6547, .edx = 0x49656e69,
+		{ .function = 0,
+		  .eax = 1,
+		  .ebx = 0x756e6547,
+		  .edx = 0x49656e69,
 		  .ecx = 0x6c65746e },
 		{ .function = 1, .eax = 0x306c3, .ecx = BIT(26), .edx = BIT(9) },
 	};

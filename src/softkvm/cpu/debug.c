@@ -17,10 +17,10 @@
 #include "softkvm/cpu/event.h"
 #include "softkvm/mmu/mmu_int.h"
 
-#define DR7_ENABLE(i)	 (3u << ((i) * 2))
-#define DR7_RW(dr7, i)	 ((dr7) >> (16 + (i) * 4) & 3)
-#define DR7_LEN(dr7, i)	 ((dr7) >> (18 + (i) * 4) & 3)
-#define DR7_ANY		 0xffu
+#define DR7_ENABLE(i)   (3u << ((i)*2))
+#define DR7_RW(dr7, i)  ((dr7) >> (16 + (i)*4) & 3)
+#define DR7_LEN(dr7, i) ((dr7) >> (18 + (i)*4) & 3)
+#define DR7_ANY         0xffu
 
 static void watch_compute(const struct vcpu *cpu, struct watch *w, uint8_t *ret_on)
 {

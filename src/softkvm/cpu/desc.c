@@ -125,8 +125,9 @@ void seg_from_real(const struct vcpu *cpu, unsigned index, uint16_t sel, struct 
 	*ret = *old;
 	if (cpu_pe(cpu) || old->unusable) {
 		/* Virtual-8086 mode, or the register held nothing that could be kept. */
-		*ret = (struct segment){ .limit = 0xffff, .type = 3, .s = 1, .present = 1,
-					 .dpl = cpu_pe(cpu) ? 3 : 0 };
+		*ret = (struct segment){
+			.limit = 0xffff, .type = 3, .s = 1, .present = 1, .dpl = cpu_pe(cpu) ? 3 : 0
+		};
 	}
 	ret->sel = sel;
 	ret->base = (uint32_t)sel << 4;
@@ -137,8 +138,12 @@ void seg_from_null(const struct vcpu *cpu, unsigned index, uint16_t sel, struct 
 	const struct segment *old = &cpu->seg[index];
 	bool keeps = cpu->feat.amd && !cpu_has(cpu, FEAT_NULL_SEL_CLEARS_BASE);
 
-	*ret = (struct segment){ .sel = sel, .unusable = 1, .type = 1, .s = 1,
-				 .base = keeps ? old->base : 0, .limit = old->limit };
+	*ret = (struct segment){ .sel = sel,
+				 .unusable = 1,
+				 .type = 1,
+				 .s = 1,
+				 .base = keeps ? old->base : 0,
+				 .limit = old->limit };
 }
 
 bool seg_check_data(struct vcpu *cpu, uint16_t sel, struct segment *ret)

@@ -16,10 +16,10 @@
 
 #include "softkvm/cpu/exec_sys_int.h"
 
-#define DR6_TRAPS      15u
-#define DR6_ACTIVE_LOW 0xffff0ff0u
-#define DR6_BS	       BIT(14)
-#define DR7_GD	       BIT(13)
+#define DR6_TRAPS              15u
+#define DR6_ACTIVE_LOW         0xffff0ff0u
+#define DR6_BS                 BIT(14)
+#define DR7_GD                 BIT(13)
 #define IDT_ERROR(vector, ext) ((uint32_t)(vector) << 3 | 2u | (ext))
 
 enum event_kind { EV_EXCEPTION, EV_INTERRUPT, EV_NMI, EV_SOFTWARE };
@@ -27,7 +27,7 @@ enum event_kind { EV_EXCEPTION, EV_INTERRUPT, EV_NMI, EV_SOFTWARE };
 struct delivery {
 	enum event_kind kind;
 	struct fault fault; /* vector and error; the whole for EV_EXCEPTION */
-	uint64_t rip;	    /* to be pushed */
+	uint64_t rip;       /* to be pushed */
 	uint32_t ext;
 	bool check_dpl;
 	bool set_rf; /* in the pushed flags */
@@ -64,8 +64,7 @@ static bool deliver_real(struct vcpu *cpu, const struct delivery *dv)
 	if (dv->fault.vector * 4u + 3 > cpu->idt.limit) {
 		return cpu_raise(cpu, EX_GP, IDT_ERROR(dv->fault.vector, dv->ext));
 	}
-	return deliver_ivt(cpu, dv, cpu->idt.base, cpu_rflags(cpu),
-			   FL_IF | FL_TF | FL_AC | FL_RF);
+	return deliver_ivt(cpu, dv, cpu->idt.base, cpu_rflags(cpu), FL_IF | FL_TF | FL_AC | FL_RF);
 }
 
 /* --- protected mode ------------------------------------------------------------------ */
@@ -85,7 +84,8 @@ static bool gate_read(struct vcpu *cpu, const struct delivery *dv, struct desc *
 			return false;
 		}
 	}
-	*ret = (struct desc){ .lo = (uint32_t)raw[0], .hi = (uint32_t)(raw[0] >> 32),
+	*ret = (struct desc){ .lo = (uint32_t)raw[0],
+			      .hi = (uint32_t)(raw[0] >> 32),
 			      .high = (uint32_t)raw[1] };
 	switch (DESC_S(ret) ? 0 : DESC_TYPE(ret)) {
 	case DT_INT:
@@ -150,8 +150,9 @@ static bool handler_stack(struct vcpu *cpu, unsigned cpl, unsigned ist, uint32_t
 			st->sp &= st->mask;
 			st->error = sel_error(sel) | ext;
 		} else if (cpl != cpu->cpl) {
-			*ss = (struct segment){ .sel = sel, .unusable = 1, .dpl = (uint8_t)cpl,
-						.s = 1, .type = 1 };
+			*ss = (struct segment){
+				.sel = sel, .unusable = 1, .dpl = (uint8_t)cpl, .s = 1, .type = 1
+			};
 		}
 	}
 	if (cpu_lma(cpu)) {
@@ -163,8 +164,8 @@ static bool handler_stack(struct vcpu *cpu, unsigned cpl, unsigned ist, uint32_t
 }
 
 /* Push the frame: SS and SP on a change of stack (always in long mode), flags, CS, RIP, error. */
-static bool push_frame(struct vcpu *cpu, const struct delivery *dv, struct stack *st,
-		       unsigned size, bool outer)
+static bool push_frame(struct vcpu *cpu, const struct delivery *dv, struct stack *st, unsigned size,
+		       bool outer)
 {
 	static const uint8_t v86_order[] = { SEG_GS, SEG_FS, SEG_DS, SEG_ES };
 	uint64_t flags = cpu_rflags(cpu) | (dv->set_rf ? FL_RF : 0);
@@ -316,7 +317,10 @@ static bool is_fault_class(const struct fault *f)
 
 static void delivery_of_fault(const struct vcpu *cpu, const struct fault *f, struct delivery *ret)
 {
-	*ret = (struct delivery){ .kind = EV_EXCEPTION, .fault = *f, .rip = cpu->rip, .ext = EXT,
+	*ret = (struct delivery){ .kind = EV_EXCEPTION,
+				  .fault = *f,
+				  .rip = cpu->rip,
+				  .ext = EXT,
 				  .set_rf = is_fault_class(f) };
 	if (!cpu_pe(cpu)) {
 		ret->fault.has_error = false;
@@ -431,16 +435,18 @@ enum exec_result event_deliver_fault(struct vcpu *cpu)
 
 enum exec_result event_deliver_interrupt(struct vcpu *cpu, uint8_t vector)
 {
-	struct delivery dv = { .kind = EV_INTERRUPT, .fault.vector = vector, .rip = cpu->rip,
-			       .ext = EXT };
+	struct delivery dv = {
+		.kind = EV_INTERRUPT, .fault.vector = vector, .rip = cpu->rip, .ext = EXT
+	};
 
 	return deliver_chain(cpu, &dv);
 }
 
 enum exec_result event_deliver_nmi(struct vcpu *cpu)
 {
-	struct delivery dv = { .kind = EV_NMI, .fault.vector = EX_NMI, .rip = cpu->rip,
-			       .ext = EXT };
+	struct delivery dv = {
+		.kind = EV_NMI, .fault.vector = EX_NMI, .rip = cpu->rip, .ext = EXT
+	};
 
 	cpu->ev.nmi_masked = true;
 	return deliver_chain(cpu, &dv);
@@ -490,8 +496,10 @@ static bool deliver_v86(struct vcpu *cpu, const struct delivery *dv)
 
 enum exec_result event_software_interrupt(struct vcpu *cpu, const struct insn *in, uint8_t vector)
 {
-	struct delivery dv = { .kind = EV_SOFTWARE, .fault.vector = vector,
-			       .rip = insn_next_rip(cpu, in), .check_dpl = in->op != OP_INT1,
+	struct delivery dv = { .kind = EV_SOFTWARE,
+			       .fault.vector = vector,
+			       .rip = insn_next_rip(cpu, in),
+			       .check_dpl = in->op != OP_INT1,
 			       .ext = in->op == OP_INT1 ? EXT : 0 };
 	enum exec_result r;
 	bool redirected;
@@ -546,8 +554,11 @@ static enum exec_result deliver_waiting_interrupt(struct vcpu *cpu)
 {
 	uint8_t vector = cpu->ev.interrupt_nr;
 	bool soft = cpu->ev.interrupt_soft;
-	struct delivery dv = { .kind = EV_INTERRUPT, .fault.vector = vector, .rip = cpu->rip,
-			       .ext = soft ? 0 : EXT, .check_dpl = soft };
+	struct delivery dv = { .kind = EV_INTERRUPT,
+			       .fault.vector = vector,
+			       .rip = cpu->rip,
+			       .ext = soft ? 0 : EXT,
+			       .check_dpl = soft };
 
 	cpu->ev.interrupt_injected = cpu->ev.interrupt_soft = false;
 	return deliver_chain(cpu, &dv);
@@ -571,7 +582,9 @@ enum exec_result event_deliver_pending(struct vcpu *cpu)
 		return deliver_waiting_exception(cpu);
 	}
 	if (ev->debug_bits && !(ev->shadow & SHADOW_MOVSS)) {
-		cpu->fault = (struct fault){ .vector = EX_DB, .has_payload = true, .trap = true,
+		cpu->fault = (struct fault){ .vector = EX_DB,
+					     .has_payload = true,
+					     .trap = true,
 					     .payload = ev->debug_bits };
 		return event_deliver_fault(cpu);
 	}

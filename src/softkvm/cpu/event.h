@@ -39,15 +39,13 @@ enum bp_type { BP_EXEC = 0, BP_WRITE = 1, BP_IO = 2, BP_READWRITE = 3 };
 /* The debug registers that count: the debugger's with KVM_GUESTDBG_USE_HW_BP, else the guest's. */
 static inline uint64_t cpu_dr7(const struct vcpu *cpu)
 {
-	return cpu->guest_debug.control & KVM_GUESTDBG_USE_HW_BP
-		       ? cpu->guest_debug.arch.debugreg[7]
-		       : cpu->dr7;
+	return cpu->guest_debug.control & KVM_GUESTDBG_USE_HW_BP ? cpu->guest_debug.arch.debugreg[7]
+								 : cpu->dr7;
 }
 static inline uint64_t cpu_dr(const struct vcpu *cpu, unsigned i)
 {
-	return cpu->guest_debug.control & KVM_GUESTDBG_USE_HW_BP
-		       ? cpu->guest_debug.arch.debugreg[i]
-		       : cpu->dr[i];
+	return cpu->guest_debug.control & KVM_GUESTDBG_USE_HW_BP ? cpu->guest_debug.arch.debugreg[i]
+								 : cpu->dr[i];
 }
 /*
  * DR6 bits (B0..B3) of the enabled breakpoints that an access [addr, addr+size) hits. For BP_WRITE,

@@ -4,8 +4,8 @@
 
 static enum exec_result raise_fault(struct sysvm *s, enum vector v, bool has_error, uint32_t error)
 {
-	s->cpu->fault = (struct fault){ .vector = (uint8_t)v, .has_error = has_error,
-					.error = error };
+	s->cpu->fault =
+		(struct fault){ .vector = (uint8_t)v, .has_error = has_error, .error = error };
 	return event_deliver_fault(s->cpu);
 }
 
@@ -130,12 +130,12 @@ static void test_gate_checks(struct test *t)
 		uint32_t error;
 	} cases[] = {
 		{ 0, EX_GP, 6 * 8 + 3 },
-		{ 0x00008c0000080000, EX_GP, 6 * 8 + 3 },		 /* a call gate */
-		{ 0x00000e0000080000, EX_NP, 6 * 8 + 3 },		 /* not present */
-		{ 0x00008e0000000000, EX_GP, 1 },			 /* null code */
-		{ 0x00008e0000100000, EX_GP, S_DATA0 + 1 },		 /* data */
-		{ 0x00008e0001f80000, EX_GP, 0x1f8 + 1 },		 /* beyond the GDT */
-		{ 0x00008e0000700000, EX_GP, S_NP + 1 },		 /* data, not present */
+		{ 0x00008c0000080000, EX_GP, 6 * 8 + 3 },   /* a call gate */
+		{ 0x00000e0000080000, EX_NP, 6 * 8 + 3 },   /* not present */
+		{ 0x00008e0000000000, EX_GP, 1 },           /* null code */
+		{ 0x00008e0000100000, EX_GP, S_DATA0 + 1 }, /* data */
+		{ 0x00008e0001f80000, EX_GP, 0x1f8 + 1 },   /* beyond the GDT */
+		{ 0x00008e0000700000, EX_GP, S_NP + 1 },    /* data, not present */
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -192,9 +192,12 @@ static void test_bad_tss_stack(struct test *t)
 		enum vector vector;
 		uint32_t error;
 	} cases[] = {
-		{ 0, EX_TS, 1 },		 { S_DATA3 | 3, EX_TS, S_DATA3 | 1 },
-		{ S_RO, EX_TS, S_RO | 1 },	 { S_CODE0, EX_TS, S_CODE0 | 1 },
-		{ S_DATA0 | 3, EX_TS, S_DATA0 | 1 }, { 0x1f8, EX_TS, 0x1f9 },
+		{ 0, EX_TS, 1 },
+		{ S_DATA3 | 3, EX_TS, S_DATA3 | 1 },
+		{ S_RO, EX_TS, S_RO | 1 },
+		{ S_CODE0, EX_TS, S_CODE0 | 1 },
+		{ S_DATA0 | 3, EX_TS, S_DATA0 | 1 },
+		{ 0x1f8, EX_TS, 0x1f9 },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -217,8 +220,9 @@ static void test_payloads(struct test *t)
 	struct sysvm s = sysvm_new(false);
 	struct vcpu *cpu = s.cpu;
 
-	cpu->fault = (struct fault){ .vector = EX_PF, .has_error = true, .has_payload = true,
-				     .payload = 0xdeadbeef };
+	cpu->fault = (struct fault){
+		.vector = EX_PF, .has_error = true, .has_payload = true, .payload = 0xdeadbeef
+	};
 	CHECK_EQ(t, event_deliver_fault(cpu), EXEC_END);
 	CHECK_EQ(t, cpu->cr2, 0xdeadbeef);
 	cpu->dr6 = 0xffff0ff0 | 15;
@@ -302,8 +306,8 @@ static void test_debugger(struct test *t)
 	struct sysvm s = sysvm_new(false);
 	struct vcpu *cpu = s.cpu;
 
-	cpu->guest_debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP |
-				   KVM_GUESTDBG_SINGLESTEP;
+	cpu->guest_debug.control =
+		KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_SINGLESTEP;
 	CHECK_EQ(t, EXEC(&s, 0xcc), EXEC_EXIT);
 	CHECK_EQ(t, cpu->run->exit_reason, KVM_EXIT_DEBUG);
 	CHECK_EQ(t, cpu->run->debug.arch.exception, EX_BP);

@@ -19,12 +19,12 @@
 #include "softkvm/cpu/vcpu.h"
 #include "softkvm/mmu/mmu.h"
 
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) &&                        \
-	!defined(__SANITIZE_THREAD__) && !defined(EXEC_NO_TAIL_CALLS)
-#define EXEC_TAIL_CALLS 1
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
+	!defined(EXEC_NO_TAIL_CALLS)
+#define EXEC_TAIL_CALLS    1
 #define exec_next(cpu, in) ((in)[1].fn((cpu), (in) + 1))
 #else
-#define EXEC_TAIL_CALLS 0
+#define EXEC_TAIL_CALLS    0
 #define exec_next(cpu, in) (EXEC_NEXT)
 #endif
 
@@ -75,7 +75,8 @@ static inline enum exec_result exec_branch(struct vcpu *cpu, const struct insn *
 /*
  * As exec_abort() and for a fault of the instruction's implicit stack access (PUSH, POP, CALL,
  * RET, ENTER, LEAVE, …): a non-canonical address is #SS(0) there, #GP(0) elsewhere. exec_abort()
- * itself makes it #SS(0) if in->seg == SEG_SS. (These, exec_fault() and exec_fault_error(): fault.c)
+ * itself makes it #SS(0) if in->seg == SEG_SS. (These, exec_fault() and exec_fault_error():
+ * fault.c)
  */
 enum exec_result exec_abort_stack(struct vcpu *cpu, const struct insn *in);
 
@@ -91,20 +92,37 @@ enum exec_result exec_abort_stack(struct vcpu *cpu, const struct insn *in);
 #define CC_SF 0x8000u
 #define CC_OF 0x0001u
 
-/* One of the 16 conditions of Jcc, SETcc, CMOVcc (low four opcode bits), `c` a constant where it counts. */
+/* One of the 16 conditions of Jcc, SETcc, CMOVcc (low four opcode bits), `c` a constant where it
+ * counts. */
 static inline bool cc_test(uint32_t cc, unsigned c)
 {
 	bool r;
 
 	switch (c >> 1) {
-	case 0: r = cc & CC_OF; break;
-	case 1: r = cc & CC_CF; break;
-	case 2: r = cc & CC_ZF; break;
-	case 3: r = cc & (CC_CF | CC_ZF); break;
-	case 4: r = cc & CC_SF; break;
-	case 5: r = cc & CC_PF; break;
-	case 6: r = ((cc >> 15) ^ cc) & 1; break;
-	default: r = (((cc >> 15) ^ cc) & 1) | (cc & CC_ZF); break;
+	case 0:
+		r = cc & CC_OF;
+		break;
+	case 1:
+		r = cc & CC_CF;
+		break;
+	case 2:
+		r = cc & CC_ZF;
+		break;
+	case 3:
+		r = cc & (CC_CF | CC_ZF);
+		break;
+	case 4:
+		r = cc & CC_SF;
+		break;
+	case 5:
+		r = cc & CC_PF;
+		break;
+	case 6:
+		r = ((cc >> 15) ^ cc) & 1;
+		break;
+	default:
+		r = (((cc >> 15) ^ cc) & 1) | (cc & CC_ZF);
+		break;
 	}
 	return r ^ (c & 1);
 }
@@ -120,20 +138,32 @@ static inline uint8_t *reg8(struct vcpu *cpu, unsigned byte_index)
 static inline void reg_store(struct vcpu *cpu, unsigned reg, uint64_t v, unsigned size)
 {
 	switch (size) {
-	case 1: *reg8(cpu, reg) = (uint8_t)v; break;
-	case 2: memcpy(&cpu->gpr[reg], &v, 2); break;
-	case 4: cpu->gpr[reg] = (uint32_t)v; break;
-	default: cpu->gpr[reg] = v; break;
+	case 1:
+		*reg8(cpu, reg) = (uint8_t)v;
+		break;
+	case 2:
+		memcpy(&cpu->gpr[reg], &v, 2);
+		break;
+	case 4:
+		cpu->gpr[reg] = (uint32_t)v;
+		break;
+	default:
+		cpu->gpr[reg] = v;
+		break;
 	}
 }
 
 static inline uint64_t reg_load(const struct vcpu *cpu, unsigned reg, unsigned size)
 {
 	switch (size) {
-	case 1: return ((const uint8_t *)cpu->gpr)[reg];
-	case 2: return (uint16_t)cpu->gpr[reg];
-	case 4: return (uint32_t)cpu->gpr[reg];
-	default: return cpu->gpr[reg];
+	case 1:
+		return ((const uint8_t *)cpu->gpr)[reg];
+	case 2:
+		return (uint16_t)cpu->gpr[reg];
+	case 4:
+		return (uint32_t)cpu->gpr[reg];
+	default:
+		return cpu->gpr[reg];
 	}
 }
 
@@ -151,8 +181,8 @@ static inline uint64_t ea_offset(const struct vcpu *cpu, const struct insn *in)
  * 64-bit mode (canonical is checked by the mmu; #SS against #GP for stack-segment forms). False:
  * cpu->fault is filled. (seg.c)
  */
-bool seg_linear(struct vcpu *cpu, unsigned seg, uint64_t offset, unsigned size,
-		enum mmu_access acc, gva_t *ret);
+bool seg_linear(struct vcpu *cpu, unsigned seg, uint64_t offset, unsigned size, enum mmu_access acc,
+		gva_t *ret);
 
 /* The linear address of the memory operand; false: exec_abort. */
 static inline bool ea_linear(struct vcpu *cpu, const struct insn *in, unsigned size,
@@ -169,6 +199,9 @@ static inline bool ea_linear(struct vcpu *cpu, const struct insn *in, unsigned s
 /* Is 32-bit linear wrap needed? INSN_FLAT is only set where base + offset cannot need it. */
 
 /* --- who handles what: each returns NULL for an op of another file (bind.c asks in turn) --- */
-exec_fn *exec_int_bind(const struct insn *in);  /* exec_int*.c: general-purpose, branches, strings, BMI */
-exec_fn *exec_sys_bind(const struct insn *in);  /* exec_sys*.c: system, segments, far transfers, I/O, MSRs */
-exec_fn *exec_simd_bind(const struct insn *in); /* exec_simd*.c, exec_x87.c: MMX, SSE, AVX, x87, XSAVE */
+exec_fn *
+exec_int_bind(const struct insn *in); /* exec_int*.c: general-purpose, branches, strings, BMI */
+exec_fn *
+exec_sys_bind(const struct insn *in); /* exec_sys*.c: system, segments, far transfers, I/O, MSRs */
+exec_fn *
+exec_simd_bind(const struct insn *in); /* exec_simd*.c, exec_x87.c: MMX, SSE, AVX, x87, XSAVE */

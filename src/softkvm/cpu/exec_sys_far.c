@@ -177,8 +177,9 @@ static bool inner_stack(struct vcpu *cpu, unsigned cpl, unsigned size, unsigned 
 	}
 	*st = (struct stack){ .ss = ss, .sp = sp, .cpl = cpl, .implicit = true };
 	if (cpu_lma(cpu)) {
-		*ss = (struct segment){ .sel = sel, .unusable = 1, .dpl = (uint8_t)cpl, .s = 1,
-					.type = 1 };
+		*ss = (struct segment){
+			.sel = sel, .unusable = 1, .dpl = (uint8_t)cpl, .s = 1, .type = 1
+		};
 		st->flat = true;
 		st->mask = UINT64_MAX;
 	} else {

@@ -7,8 +7,15 @@
 /* The fixed hidden parts that these instructions load. */
 static void load_flat(struct segment *s, uint16_t sel, unsigned dpl, bool code, bool l)
 {
-	*s = (struct segment){ .limit = UINT32_MAX, .sel = sel, .type = code ? 11 : 3, .s = 1,
-			       .dpl = (uint8_t)dpl, .present = 1, .l = l, .db = !l, .g = 1 };
+	*s = (struct segment){ .limit = UINT32_MAX,
+			       .sel = sel,
+			       .type = code ? 11 : 3,
+			       .s = 1,
+			       .dpl = (uint8_t)dpl,
+			       .present = 1,
+			       .l = l,
+			       .db = !l,
+			       .g = 1 };
 }
 
 static void load_cs_ss(struct vcpu *cpu, uint16_t cs, uint16_t ss, unsigned cpl, bool l)

@@ -171,9 +171,9 @@ exec_fn *exec_sys_bind_flags(const struct insn *in)
 		exec_fn *fn;
 	} handlers[] = {
 		{ OP_PUSHF, op_pushf }, { OP_POPF, op_popf }, { OP_CLI, op_cli },
-		{ OP_STI, op_sti },	{ OP_STAC, op_stac }, { OP_CLAC, op_clac },
-		{ OP_INT, op_int },	{ OP_INT3, op_int3 }, { OP_INT1, op_int1 },
-		{ OP_INTO, op_into },	{ OP_HLT, op_hlt },
+		{ OP_STI, op_sti },     { OP_STAC, op_stac }, { OP_CLAC, op_clac },
+		{ OP_INT, op_int },     { OP_INT3, op_int3 }, { OP_INT1, op_int1 },
+		{ OP_INTO, op_into },   { OP_HLT, op_hlt },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(handlers); i++) {

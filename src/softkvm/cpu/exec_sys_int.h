@@ -81,19 +81,29 @@ struct desc {
 };
 
 enum {
-	DT_TSS16 = 1, DT_LDT = 2, DT_TSS16_BUSY = 3, DT_CALL16 = 4, DT_TASK = 5, DT_INT16 = 6,
-	DT_TRAP16 = 7, DT_TSS = 9, DT_TSS_BUSY = 11, DT_CALL = 12, DT_INT = 14, DT_TRAP = 15,
+	DT_TSS16 = 1,
+	DT_LDT = 2,
+	DT_TSS16_BUSY = 3,
+	DT_CALL16 = 4,
+	DT_TASK = 5,
+	DT_INT16 = 6,
+	DT_TRAP16 = 7,
+	DT_TSS = 9,
+	DT_TSS_BUSY = 11,
+	DT_CALL = 12,
+	DT_INT = 14,
+	DT_TRAP = 15,
 };
 
-#define DESC_TYPE(d)	(((d)->hi >> 8) & 15)
-#define DESC_S(d)	(((d)->hi >> 12) & 1)
-#define DESC_DPL(d)	(((d)->hi >> 13) & 3)
-#define DESC_P(d)	(((d)->hi >> 15) & 1)
-#define DESC_L(d)	(((d)->hi >> 21) & 1)
-#define DESC_D(d)	(((d)->hi >> 22) & 1)
-#define DESC_CODE(d)	(DESC_S(d) && (DESC_TYPE(d) & 8))
+#define DESC_TYPE(d)       (((d)->hi >> 8) & 15)
+#define DESC_S(d)          (((d)->hi >> 12) & 1)
+#define DESC_DPL(d)        (((d)->hi >> 13) & 3)
+#define DESC_P(d)          (((d)->hi >> 15) & 1)
+#define DESC_L(d)          (((d)->hi >> 21) & 1)
+#define DESC_D(d)          (((d)->hi >> 22) & 1)
+#define DESC_CODE(d)       (DESC_S(d) && (DESC_TYPE(d) & 8))
 #define DESC_CONFORMING(d) (DESC_TYPE(d) & 4) /* of code */
-#define DESC_BUSY_BIT	BIT(9)
+#define DESC_BUSY_BIT      BIT(9)
 
 static inline uint32_t desc_base(const struct desc *d)
 {
@@ -165,11 +175,11 @@ void seg_drop_privileged(struct vcpu *cpu);
 struct stack {
 	const struct segment *ss;
 	uint64_t sp;
-	uint64_t mask;	 /* of the stack pointer */
+	uint64_t mask; /* of the stack pointer */
 	unsigned cpl;
-	bool flat;	 /* 64-bit mode */
-	bool implicit;	 /* a change of privilege: supervisor access whatever the CPL is now */
-	uint32_t error;	 /* of #SS */
+	bool flat;      /* 64-bit mode */
+	bool implicit;  /* a change of privilege: supervisor access whatever the CPL is now */
+	uint32_t error; /* of #SS */
 };
 /* The current stack. */
 void stack_current(const struct vcpu *cpu, struct stack *ret);

@@ -4,7 +4,7 @@
 #include "softkvm/cpu/exec_sys_int.h"
 
 #define TSS_IO_BASE 102u
-#define TSS_IO_MIN  103u /* lowest limit of a TSS that has the field */
+#define TSS_IO_MIN  103u  /* lowest limit of a TSS that has the field */
 #define REP_BYTES   4096u /* at most in one exit: the data page */
 
 /* --- permission ---------------------------------------------------------------------- */
@@ -109,8 +109,7 @@ static unsigned batch(const struct vcpu *cpu, const struct insn *in, unsigned se
 	uint64_t fits = (REP_BYTES - (lin & (REP_BYTES - 1))) / in->osz;
 
 	if (!repeats(in) || !flat || (cpu->rflags & FL_DF) || debug_must_step(cpu) ||
-	    (cpu_dr7(cpu) & 0xff) ||
-	    in->asz == 2 || (in->asz == 4 && cpu_64bit(cpu))) {
+	    (cpu_dr7(cpu) & 0xff) || in->asz == 2 || (in->asz == 4 && cpu_64bit(cpu))) {
 		return 1;
 	}
 	return (unsigned)MAX(MIN(left, fits), 1u);

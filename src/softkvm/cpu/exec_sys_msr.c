@@ -240,7 +240,8 @@ static bool map_gpa_exit(struct vcpu *cpu, const uint64_t a[4], bool m64, uint64
 
 /*
  * The other vendor's instruction. KVM writes its own over it, which shows in memory, and goes
- * on; with that habit turned off it is #UD. Where the code cannot be written, it works all the same.
+ * on; with that habit turned off it is #UD. Where the code cannot be written, it works all the
+ * same.
  */
 static bool fix_instruction(struct vcpu *cpu, const struct insn *in)
 {

@@ -3,7 +3,7 @@
 #include "softkvm/cpu/exec_sys_int.h"
 
 #define FL_PLAIN (FL_ARITH | FL_TF | FL_DF | FL_NT) /* loadable at any privilege */
-#define FL_WIDE	 (FL_RF | FL_AC | FL_ID)	    /* in the upper half */
+#define FL_WIDE  (FL_RF | FL_AC | FL_ID)            /* in the upper half */
 
 /* What a return has popped. */
 struct frame {
@@ -89,8 +89,7 @@ static enum exec_result return_real(struct vcpu *cpu, const struct insn *in, boo
 	struct stack st;
 	uint64_t mask = 0;
 
-	if (iret && cpu_v86(cpu) && cpu_iopl(cpu) != 3 &&
-	    (!(cpu->cr4 & CR4_VME) || in->osz != 2)) {
+	if (iret && cpu_v86(cpu) && cpu_iopl(cpu) != 3 && (!(cpu->cr4 & CR4_VME) || in->osz != 2)) {
 		return exec_gp0(cpu, in);
 	}
 	stack_current(cpu, &st);
@@ -131,8 +130,7 @@ static enum exec_result return_to_v86(struct vcpu *cpu, const struct insn *in, s
 	if (f->rip > 0xffff) {
 		return exec_gp0(cpu, in);
 	}
-	load_flags(cpu, f->flags,
-		   FL_PLAIN | FL_WIDE | FL_IF | FL_IOPL | FL_VIF | FL_VIP | FL_VM);
+	load_flags(cpu, f->flags, FL_PLAIN | FL_WIDE | FL_IF | FL_IOPL | FL_VIF | FL_VIP | FL_VM);
 	for (unsigned i = 0; i < ARRAY_SIZE(order); i++) {
 		struct segment s;
 
@@ -159,8 +157,7 @@ static bool return_code(struct vcpu *cpu, uint16_t sel, struct desc *ret)
 	if (!desc_read(cpu, sel, ret, EX_GP, 0)) {
 		return false;
 	}
-	ok = rpl >= cpu->cpl && DESC_CODE(ret) &&
-	     !(cpu_lma(cpu) && DESC_L(ret) && DESC_D(ret)) &&
+	ok = rpl >= cpu->cpl && DESC_CODE(ret) && !(cpu_lma(cpu) && DESC_L(ret) && DESC_D(ret)) &&
 	     (DESC_CONFORMING(ret) ? DESC_DPL(ret) <= rpl : DESC_DPL(ret) == rpl);
 	if (!ok) {
 		return cpu_raise(cpu, EX_GP, sel_error(sel));
@@ -176,8 +173,9 @@ static bool return_stack(struct vcpu *cpu, uint16_t sel, unsigned cpl, bool to_6
 			 struct segment *ret)
 {
 	if (sel_null(sel) && to_64 && cpl != 3 && (sel & 3u) == cpl) {
-		*ret = (struct segment){ .sel = sel, .unusable = 1, .dpl = (uint8_t)cpl, .s = 1,
-					 .type = 1 };
+		*ret = (struct segment){
+			.sel = sel, .unusable = 1, .dpl = (uint8_t)cpl, .s = 1, .type = 1
+		};
 		return true;
 	}
 	return seg_check_stack(cpu, sel, cpl, ret, EX_GP, 0);
@@ -193,8 +191,8 @@ static void set_return_rsp(struct vcpu *cpu, const struct segment *ss, bool to_6
 	cpu->gpr[RSP] = stack_merge_rsp(cpu, &st);
 }
 
-static enum exec_result return_protected(struct vcpu *cpu, const struct insn *in,
-					 struct stack *st, struct frame *f, bool iret)
+static enum exec_result return_protected(struct vcpu *cpu, const struct insn *in, struct stack *st,
+					 struct frame *f, bool iret)
 {
 	unsigned size = in->osz, cpl = f->cs & 3;
 	uint64_t mask = iret ? iret_mask(cpu, size) : 0;
@@ -211,8 +209,8 @@ static enum exec_result return_protected(struct vcpu *cpu, const struct insn *in
 	outer = cpl != cpu->cpl;
 	pops_stack = outer || (iret && cpu_64bit(cpu));
 	st->sp = (st->sp + release) & st->mask;
-	if (pops_stack && (!pop_outer_stack(cpu, st, size, f) ||
-			   !return_stack(cpu, f->ss, cpl, to_64, &ss))) {
+	if (pops_stack &&
+	    (!pop_outer_stack(cpu, st, size, f) || !return_stack(cpu, f->ss, cpl, to_64, &ss))) {
 		return exec_abort(cpu, in);
 	}
 	if (!cs_target_check(cpu, &cs, f->rip, 0)) {

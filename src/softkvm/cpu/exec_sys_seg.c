@@ -157,8 +157,8 @@ static enum exec_result op_lss(struct vcpu *cpu, const struct insn *in)
 }
 
 /* --- LAR, LSL, VERR, VERW, ARPL ------------------------------------------------------ */
-#define TYPES_LAR_LEGACY                                                                           \
-	(BIT(DT_TSS16) | BIT(DT_LDT) | BIT(DT_TSS16_BUSY) | BIT(DT_CALL16) | BIT(DT_TASK) |        \
+#define TYPES_LAR_LEGACY                                                                    \
+	(BIT(DT_TSS16) | BIT(DT_LDT) | BIT(DT_TSS16_BUSY) | BIT(DT_CALL16) | BIT(DT_TASK) | \
 	 BIT(DT_TSS) | BIT(DT_TSS_BUSY) | BIT(DT_CALL))
 #define TYPES_LAR_LONG (BIT(DT_LDT) | BIT(DT_TSS) | BIT(DT_TSS_BUSY) | BIT(DT_CALL))
 #define TYPES_GATES    (BIT(DT_CALL16) | BIT(DT_TASK) | BIT(DT_CALL))
@@ -248,8 +248,8 @@ static enum exec_result op_arpl(struct vcpu *cpu, const struct insn *in)
 
 	if (in->flags & INSN_MEM) {
 		/* Write access is checked even if nothing will be changed. */
-		if (!ea_linear(cpu, in, 2, ACC_RMW, &lin) ||
-		    !mmu_probe(cpu, lin, 2, ACC_WRITE) || !mmu_load(cpu, lin, &dst, 2)) {
+		if (!ea_linear(cpu, in, 2, ACC_RMW, &lin) || !mmu_probe(cpu, lin, 2, ACC_WRITE) ||
+		    !mmu_load(cpu, lin, &dst, 2)) {
 			return exec_abort(cpu, in);
 		}
 	} else {
@@ -345,8 +345,7 @@ static enum exec_result op_ltr(struct vcpu *cpu, const struct insn *in)
 }
 
 /* --- GDTR and IDTR ------------------------------------------------------------------- */
-static enum exec_result store_table(struct vcpu *cpu, const struct insn *in,
-				    const struct dtable *t)
+static enum exec_result store_table(struct vcpu *cpu, const struct insn *in, const struct dtable *t)
 {
 	unsigned base_size = cpu_64bit(cpu) ? 8 : 4;
 	gva_t lin;

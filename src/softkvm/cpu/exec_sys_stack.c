@@ -49,7 +49,7 @@ bool stack_push(struct vcpu *cpu, struct stack *st, uint64_t v, unsigned size)
 	if (st->implicit) {
 		ok = mmu_sys_store(cpu, lin, &v, size);
 	} else {
-		ok = size == 8	 ? mmu_store(cpu, lin, &v, 8)
+		ok = size == 8   ? mmu_store(cpu, lin, &v, 8)
 		     : size == 4 ? mmu_store(cpu, lin, &v, 4)
 				 : mmu_store(cpu, lin, &v, 2);
 	}
@@ -68,7 +68,7 @@ bool stack_pop(struct vcpu *cpu, struct stack *st, unsigned size, uint64_t *ret)
 	if (!stack_linear(cpu, st, st->sp, size, false, &lin)) {
 		return false;
 	}
-	ok = size == 8	 ? mmu_load(cpu, lin, &v, 8)
+	ok = size == 8   ? mmu_load(cpu, lin, &v, 8)
 	     : size == 4 ? mmu_load(cpu, lin, &v, 4)
 			 : mmu_load(cpu, lin, &v, 2);
 	if (ok) {

@@ -2,7 +2,7 @@
 /* Far transfers: JMP, CALL, RET, IRET, gates, SYSCALL and SYSENTER in their modes. */
 #include "softkvm/cpu/sys_testvm.h"
 
-#define JMPF(sel, off)	0xea, LE32(off), LE16(sel)
+#define JMPF(sel, off)  0xea, LE32(off), LE16(sel)
 #define CALLF(sel, off) 0x9a, LE32(off), LE16(sel)
 
 static void push32(struct sysvm *s, uint32_t v)
@@ -129,11 +129,11 @@ static void test_call_gate_checks(struct test *t)
 		enum vector vector;
 		uint32_t error;
 	} cases[] = {
-		{ 0x00008c0000080000, EX_GP, S_GATE },	  /* DPL 0 from 3 */
+		{ 0x00008c0000080000, EX_GP, S_GATE }, /* DPL 0 from 3 */
 		{ 0x00006c0000080000, EX_NP, S_GATE },
-		{ 0x0000ec0000000000, EX_GP, 0 },	  /* null target */
+		{ 0x0000ec0000000000, EX_GP, 0 }, /* null target */
 		{ 0x0000ec0000100000, EX_GP, S_DATA0 },
-		{ 0x0000e90000080000, EX_GP, 0 },	  /* a TSS without limit: see below */
+		{ 0x0000e90000080000, EX_GP, 0 }, /* a TSS without limit: see below */
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -241,8 +241,9 @@ static void test_vme(struct test *t)
 	cpu->cr4 |= CR4_VME;
 	cpu->rflags |= FL_VM | FL_VIF | FL_IF;
 	for (unsigned i = 0; i < 6; i++) {
-		cpu->seg[i] = (struct segment){ .limit = 0xffff, .type = 3, .s = 1, .present = 1,
-						.dpl = 3 };
+		cpu->seg[i] = (struct segment){
+			.limit = 0xffff, .type = 3, .s = 1, .present = 1, .dpl = 3
+		};
 	}
 	cpu->gpr[RSP] = 0x8000;
 	cpu_mode_changed(cpu);

@@ -7,22 +7,27 @@
 #include "softkvm/cpu/msr.h"
 #include "softkvm/cpu/vcpu.h"
 
-#define LEAF_KVM_FIRST 0x40000000u
-#define LEAF_KVM_STEP  0x100u /* hypervisor leaves may be moved up in such steps */
-#define LEAF_KVM_LAST  0x40010000u
+#define LEAF_KVM_FIRST    0x40000000u
+#define LEAF_KVM_STEP     0x100u /* hypervisor leaves may be moved up in such steps */
+#define LEAF_KVM_LAST     0x40010000u
 #define PHYS_BITS_DEFAULT 36
-#define PHYS_BITS_MAX	  52
+#define PHYS_BITS_MAX     52
 
 /* Where each cached word comes from. */
 static const struct {
 	uint32_t leaf, subleaf;
 	uint8_t reg; /* 0..3: EAX, EBX, ECX, EDX */
 } words[FW_COUNT] = {
-	[FW_1_EDX] = { 1, 0, 3 },	    [FW_1_ECX] = { 1, 0, 2 },
-	[FW_7_EBX] = { 7, 0, 1 },	    [FW_7_ECX] = { 7, 0, 2 },
-	[FW_7_EDX] = { 7, 0, 3 },	    [FW_81_EDX] = { 0x80000001, 0, 3 },
-	[FW_81_ECX] = { 0x80000001, 0, 2 }, [FW_D1_EAX] = { 0xd, 1, 0 },
-	[FW_KVM] = { 0, 0, 0 },		    [FW_88_EBX] = { 0x80000008, 0, 1 },
+	[FW_1_EDX] = { 1, 0, 3 },
+	[FW_1_ECX] = { 1, 0, 2 },
+	[FW_7_EBX] = { 7, 0, 1 },
+	[FW_7_ECX] = { 7, 0, 2 },
+	[FW_7_EDX] = { 7, 0, 3 },
+	[FW_81_EDX] = { 0x80000001, 0, 3 },
+	[FW_81_ECX] = { 0x80000001, 0, 2 },
+	[FW_D1_EAX] = { 0xd, 1, 0 },
+	[FW_KVM] = { 0, 0, 0 },
+	[FW_88_EBX] = { 0x80000008, 0, 1 },
 	[FW_821_EAX] = { 0x80000021, 0, 0 },
 };
 
@@ -32,8 +37,8 @@ static const struct kvm_cpuid_entry2 *find_leaf(const struct vcpu *cpu, uint32_t
 	for (uint32_t i = 0; i < cpu->cpuid_count; i++) {
 		const struct kvm_cpuid_entry2 *e = &cpu->cpuid[i];
 
-		if (e->function == leaf && (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) ||
-					    e->index == subleaf)) {
+		if (e->function == leaf &&
+		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf)) {
 			return e;
 		}
 	}

@@ -11,8 +11,18 @@ struct vcpu;
 
 /* CPUID registers that are cached; a feature is word * 32 + bit. */
 enum feat_word {
-	FW_1_EDX, FW_1_ECX, FW_7_EBX, FW_7_ECX, FW_7_EDX, FW_81_EDX, FW_81_ECX, FW_D1_EAX, FW_KVM,
-	FW_88_EBX, FW_821_EAX, FW_COUNT
+	FW_1_EDX,
+	FW_1_ECX,
+	FW_7_EBX,
+	FW_7_ECX,
+	FW_7_EDX,
+	FW_81_EDX,
+	FW_81_ECX,
+	FW_D1_EAX,
+	FW_KVM,
+	FW_88_EBX,
+	FW_821_EAX,
+	FW_COUNT
 };
 
 enum cpu_feature {
@@ -73,8 +83,8 @@ enum cpu_feature {
 
 struct cpu_features {
 	uint32_t w[FW_COUNT];
-	bool amd;	     /* vendor AMD or Hygon; all others count as Intel */
-	bool kvm;	     /* KVM's paravirtual leaves are there */
+	bool amd;            /* vendor AMD or Hygon; all others count as Intel */
+	bool kvm;            /* KVM's paravirtual leaves are there */
 	uint8_t phys_bits;   /* MAXPHYADDR, 36 if no leaf says */
 	uint64_t xcr0_valid; /* CPUID.0DH.0 EDX:EAX */
 };

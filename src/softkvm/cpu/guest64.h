@@ -21,9 +21,9 @@
  * GUEST(name, "instructions"): bytes from name_start to name_end. Addresses within the code are
  * relative to RIP, so it may be copied anywhere.
  */
-#define GUEST(name, text)                                                                          \
-	__asm__(".pushsection .rodata\n" #name "_start:\n" text "\n" #name "_end:\n"               \
-		".popsection\n");                                                                \
+#define GUEST(name, text)                                                            \
+	__asm__(".pushsection .rodata\n" #name "_start:\n" text "\n" #name "_end:\n" \
+		".popsection\n");                                                    \
 	extern const uint8_t name##_start[], name##_end[]
 
 static inline void guest64_tables(struct testvm *t)
@@ -46,8 +46,14 @@ static inline void guest64_tables(struct testvm *t)
 
 static inline struct segment guest64_segment(uint16_t sel, uint8_t type, bool l)
 {
-	return (struct segment){ .sel = sel, .limit = 0xffffffff, .type = type, .s = 1,
-				 .present = 1, .l = l, .db = !l, .g = 1 };
+	return (struct segment){ .sel = sel,
+				 .limit = 0xffffffff,
+				 .type = type,
+				 .s = 1,
+				 .present = 1,
+				 .l = l,
+				 .db = !l,
+				 .g = 1 };
 }
 
 /* Long mode, CPL 0, interrupts off, at `rip`. */
@@ -60,8 +66,8 @@ static inline void guest64_state(struct vcpu *cpu, uint64_t rip)
 	cpu->efer = EFER_LME | EFER_LMA | EFER_NX;
 	cpu->cr3 = 0x1000;
 	for (unsigned i = 0; i < 6; i++) {
-		cpu->seg[i] = i == SEG_CS ? guest64_segment(8, 11, true) :
-					    guest64_segment(16, 3, false);
+		cpu->seg[i] =
+			i == SEG_CS ? guest64_segment(8, 11, true) : guest64_segment(16, 3, false);
 	}
 	cpu->gdt = (struct dtable){ GUEST_GDT, 23 };
 	cpu->idt = (struct dtable){ GUEST_IDT, 256 * 16 - 1 };

@@ -11,16 +11,16 @@
 
 /* --- plain registers ----------------------------------------------------------------- */
 enum {
-	RF_CANONICAL = BIT(0), /* other values are #GP */
+	RF_CANONICAL = BIT(0),  /* other values are #GP */
 	RF_HOST_WRITE = BIT(1), /* the guest can only read it */
-	RF_AMD = BIT(2),	/* of AMD's processors only */
+	RF_AMD = BIT(2),        /* of AMD's processors only */
 };
 
 static const struct row {
 	uint32_t index;
 	uint16_t offset;
 	uint8_t flags;
-	uint16_t feat; /* the guest needs it; 0: none */
+	uint16_t feat;  /* the guest needs it; 0: none */
 	uint64_t valid; /* bits that may be set */
 } rows[] = {
 #define M(field) offsetof(struct vcpu, msr.field)
@@ -84,17 +84,17 @@ static enum msr_status row_get(const struct vcpu *cpu, const struct row *r, uint
 
 /* --- values that need a look --------------------------------------------------------- */
 #define MISC_ENABLE_PMU_RO (BIT64(7) | BIT64(11) | BIT64(12))
-#define UCODE_REV_INTEL	   0x100000000ull
-#define UCODE_REV_AMD	   0x01000065ull
-#define HWCR_IGNORED	   (BIT64(3) | BIT64(6) | BIT64(8)) /* TLB cache, flush filter, monitor */
+#define UCODE_REV_INTEL    0x100000000ull
+#define UCODE_REV_AMD      0x01000065ull
+#define HWCR_IGNORED       (BIT64(3) | BIT64(6) | BIT64(8)) /* TLB cache, flush filter, monitor */
 #define HWCR_MC_STATUS_WR  BIT64(18)
 #define HWCR_TSC_FREQ_SEL  BIT64(24)
-#define DE_CFG_LFENCE	   BIT64(1) /* LFENCE is dispatch-serializing */
-#define DEBUGCTL_IGNORED   3ull	    /* LBR, BTF */
-#define ARCH_CAPS                                                                                  \
-	(BIT64(0) | BIT64(1) | BIT64(3) | BIT64(4) | BIT64(5) | BIT64(6) | BIT64(8) | BIT64(13) |  \
+#define DE_CFG_LFENCE      BIT64(1) /* LFENCE is dispatch-serializing */
+#define DEBUGCTL_IGNORED   3ull     /* LBR, BTF */
+#define ARCH_CAPS                                                                                 \
+	(BIT64(0) | BIT64(1) | BIT64(3) | BIT64(4) | BIT64(5) | BIT64(6) | BIT64(8) | BIT64(13) | \
 	 BIT64(14) | BIT64(15) | BIT64(20) | BIT64(24) | BIT64(26) | BIT64(27) | BIT64(62))
-	/* RDCL_NO, IBRS_ALL and the other _NO bits */
+/* RDCL_NO, IBRS_ALL and the other _NO bits */
 
 static bool pat_valid(uint64_t v)
 {
@@ -134,7 +134,7 @@ static enum msr_status get_special(struct vcpu *cpu, uint32_t index, uint64_t *r
 	case MSR_TSC_AUX:
 		*ret = cpu->msr.tsc_aux;
 		return host || cpu_has(cpu, FEAT_RDTSCP) || cpu_has(cpu, FEAT_RDPID) ? MSR_OK
-										    : MSR_INVALID;
+										     : MSR_INVALID;
 	case MSR_APIC_BASE:
 		*ret = lapic_get_base(cpu);
 		return MSR_OK;
@@ -282,7 +282,7 @@ static enum msr_status set_special(struct vcpu *cpu, uint32_t index, uint64_t v,
 		return (v & ~1ull) || !(host || has_pred_cmd(cpu)) ? MSR_INVALID : MSR_OK;
 	case MSR_FLUSH_CMD:
 		return (v & ~1ull) || !(host || cpu_has(cpu, FEAT_FLUSH_L1D)) ? MSR_INVALID
-									     : MSR_OK;
+									      : MSR_OK;
 	case MSR_FEATURE_CONTROL:
 		if (!host && cpu->feat.amd) {
 			return MSR_UNKNOWN;
@@ -311,8 +311,7 @@ static enum msr_status set_special(struct vcpu *cpu, uint32_t index, uint64_t v,
 /* --- all ----------------------------------------------------------------------------- */
 static bool is_lapic(uint32_t index)
 {
-	return (index >= MSR_X2APIC_FIRST && index <= MSR_X2APIC_LAST) ||
-	       index == MSR_TSC_DEADLINE;
+	return (index >= MSR_X2APIC_FIRST && index <= MSR_X2APIC_LAST) || index == MSR_TSC_DEADLINE;
 }
 
 enum msr_status msr_get(struct vcpu *cpu, uint32_t index, uint64_t *ret, bool host)
@@ -366,22 +365,70 @@ bool msr_write(struct vcpu *cpu, uint32_t index, uint64_t value, bool host)
 
 /* --- lists --------------------------------------------------------------------------- */
 static const uint32_t list[] = {
-	MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR, MSR_CSTAR,
-	MSR_KERNEL_GS_BASE, MSR_SFMASK, MSR_LSTAR, MSR_TSC, MSR_PAT, MSR_FEATURE_CONTROL,
-	MSR_TSC_AUX, MSR_SPEC_CTRL, MSR_XSS,
-	MSR_KVM_WALL_CLOCK_OLD, MSR_KVM_SYSTEM_TIME_OLD, MSR_KVM_WALL_CLOCK_NEW,
-	MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN, MSR_KVM_POLL_CONTROL,
-	MSR_KVM_MIGRATION_CONTROL, MSR_TSC_ADJUST, MSR_TSC_DEADLINE, MSR_ARCH_CAPABILITIES,
-	MSR_MISC_ENABLE, MSR_MCG_STATUS, MSR_MCG_CTL, MSR_SMBASE, MSR_SMI_COUNT,
-	MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_VIRT_SPEC_CTRL, MSR_HWCR, MSR_UCODE_REV,
+	MSR_SYSENTER_CS,
+	MSR_SYSENTER_ESP,
+	MSR_SYSENTER_EIP,
+	MSR_STAR,
+	MSR_CSTAR,
+	MSR_KERNEL_GS_BASE,
+	MSR_SFMASK,
+	MSR_LSTAR,
+	MSR_TSC,
+	MSR_PAT,
+	MSR_FEATURE_CONTROL,
+	MSR_TSC_AUX,
+	MSR_SPEC_CTRL,
+	MSR_XSS,
+	MSR_KVM_WALL_CLOCK_OLD,
+	MSR_KVM_SYSTEM_TIME_OLD,
+	MSR_KVM_WALL_CLOCK_NEW,
+	MSR_KVM_SYSTEM_TIME_NEW,
+	MSR_KVM_STEAL_TIME,
+	MSR_KVM_PV_EOI_EN,
+	MSR_KVM_POLL_CONTROL,
+	MSR_KVM_MIGRATION_CONTROL,
+	MSR_TSC_ADJUST,
+	MSR_TSC_DEADLINE,
+	MSR_ARCH_CAPABILITIES,
+	MSR_MISC_ENABLE,
+	MSR_MCG_STATUS,
+	MSR_MCG_CTL,
+	MSR_SMBASE,
+	MSR_SMI_COUNT,
+	MSR_PLATFORM_INFO,
+	MSR_MISC_FEATURES,
+	MSR_VIRT_SPEC_CTRL,
+	MSR_HWCR,
+	MSR_UCODE_REV,
 	MSR_DEBUGCTL,
-	MSR_MTRR_DEF, MSR_MTRR_PHYS0, MSR_MTRR_PHYS0 + 1, MSR_MTRR_PHYS0 + 2,
-	MSR_MTRR_PHYS0 + 3, MSR_MTRR_PHYS0 + 4, MSR_MTRR_PHYS0 + 5, MSR_MTRR_PHYS0 + 6,
-	MSR_MTRR_PHYS0 + 7, MSR_MTRR_PHYS0 + 8, MSR_MTRR_PHYS0 + 9, MSR_MTRR_PHYS0 + 10,
-	MSR_MTRR_PHYS0 + 11, MSR_MTRR_PHYS0 + 12, MSR_MTRR_PHYS0 + 13, MSR_MTRR_PHYS0 + 14,
-	MSR_MTRR_PHYS_LAST, MSR_MTRR_FIX64K, MSR_MTRR_FIX16K_0, MSR_MTRR_FIX16K_1,
-	MSR_MTRR_FIX4K_0, MSR_MTRR_FIX4K_0 + 1, MSR_MTRR_FIX4K_0 + 2, MSR_MTRR_FIX4K_0 + 3,
-	MSR_MTRR_FIX4K_0 + 4, MSR_MTRR_FIX4K_0 + 5, MSR_MTRR_FIX4K_0 + 6, MSR_MTRR_FIX4K_7,
+	MSR_MTRR_DEF,
+	MSR_MTRR_PHYS0,
+	MSR_MTRR_PHYS0 + 1,
+	MSR_MTRR_PHYS0 + 2,
+	MSR_MTRR_PHYS0 + 3,
+	MSR_MTRR_PHYS0 + 4,
+	MSR_MTRR_PHYS0 + 5,
+	MSR_MTRR_PHYS0 + 6,
+	MSR_MTRR_PHYS0 + 7,
+	MSR_MTRR_PHYS0 + 8,
+	MSR_MTRR_PHYS0 + 9,
+	MSR_MTRR_PHYS0 + 10,
+	MSR_MTRR_PHYS0 + 11,
+	MSR_MTRR_PHYS0 + 12,
+	MSR_MTRR_PHYS0 + 13,
+	MSR_MTRR_PHYS0 + 14,
+	MSR_MTRR_PHYS_LAST,
+	MSR_MTRR_FIX64K,
+	MSR_MTRR_FIX16K_0,
+	MSR_MTRR_FIX16K_1,
+	MSR_MTRR_FIX4K_0,
+	MSR_MTRR_FIX4K_0 + 1,
+	MSR_MTRR_FIX4K_0 + 2,
+	MSR_MTRR_FIX4K_0 + 3,
+	MSR_MTRR_FIX4K_0 + 4,
+	MSR_MTRR_FIX4K_0 + 5,
+	MSR_MTRR_FIX4K_0 + 6,
+	MSR_MTRR_FIX4K_7,
 };
 
 static const uint32_t features[] = { MSR_DE_CFG, MSR_UCODE_REV, MSR_ARCH_CAPABILITIES };

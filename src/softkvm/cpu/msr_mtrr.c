@@ -5,10 +5,10 @@
  */
 #include "softkvm/cpu/msr_int.h"
 
-#define MTRR_CAP	0x508u /* 8 variable ranges, fixed ranges, write combining */
-#define MTRR_DEF_VALID	0xcffu
-#define MTRR_MASK_VALID BIT64(11)
-#define MCG_CTL_P	BIT64(8)
+#define MTRR_CAP          0x508u /* 8 variable ranges, fixed ranges, write combining */
+#define MTRR_DEF_VALID    0xcffu
+#define MTRR_MASK_VALID   BIT64(11)
+#define MCG_CTL_P         BIT64(8)
 #define HWCR_MC_STATUS_WR BIT64(18)
 
 static bool type_valid(unsigned type)

@@ -55,8 +55,7 @@ void run_emulation_failure(struct vcpu *cpu, const uint8_t *bytes, unsigned len)
 	if (len != 0) {
 		/* the flags' word, and two that hold the length and the bytes */
 		run->emulation_failure.ndata = 3;
-		run->emulation_failure.flags =
-			KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+		run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
 		run->emulation_failure.insn_size = (uint8_t)MIN(len, 15u);
 		memset(run->emulation_failure.insn_bytes, 0x90, 15);
 		memcpy(run->emulation_failure.insn_bytes, bytes, MIN(len, 15u));
@@ -167,8 +166,8 @@ static bool spin(struct vcpu *cpu, ns_t deadline)
 	while (now < end) {
 		for (unsigned i = 0; i < 16; i++) {
 			if (atomic_load_explicit(&cpu->req, memory_order_acquire) != 0) {
-				cpu->halt_spin_ns = MIN(cpu->halt_spin_ns + SPIN_STEP_NS,
-							SPIN_MAX_NS);
+				cpu->halt_spin_ns =
+					MIN(cpu->halt_spin_ns + SPIN_STEP_NS, SPIN_MAX_NS);
 				return true;
 			}
 			_mm_pause();

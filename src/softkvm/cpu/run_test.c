@@ -8,15 +8,15 @@
 #include "softkvm/cpu/event.h"
 
 /* As CHECK, but frees the VM `v` first. */
-#define WANT(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			test_fail(t, __FILE__, __LINE__, "%s (exit %u, rip %llx)", #cond,          \
-				  v->cpu[0]->run->exit_reason,                                     \
-				  (unsigned long long)v->cpu[0]->rip);                             \
-			testvm_free(v);                                                            \
-			return;                                                                    \
-		}                                                                                  \
+#define WANT(cond)                                                                        \
+	do {                                                                              \
+		if (!(cond)) {                                                            \
+			test_fail(t, __FILE__, __LINE__, "%s (exit %u, rip %llx)", #cond, \
+				  v->cpu[0]->run->exit_reason,                            \
+				  (unsigned long long)v->cpu[0]->rip);                    \
+			testvm_free(v);                                                   \
+			return;                                                           \
+		}                                                                         \
 	} while (0)
 
 /* Runs vCPU 0 until an exit of this kind. */
@@ -298,8 +298,9 @@ static void test_segment_end(struct test *t)
 	memset(v->ram + 0x10000, 0x90, 0x10000);
 	v->ram[0x2000] = 0xf4;
 	store_le32(v->ram + 13 * 4, 0x2000);
-	cpu->seg[SEG_CS] = (struct segment){ .sel = 0x1000, .base = 0x10000, .limit = 0xffff,
-					     .type = 11, .s = 1, .present = 1 };
+	cpu->seg[SEG_CS] = (struct segment){
+		.sel = 0x1000, .base = 0x10000, .limit = 0xffff, .type = 11, .s = 1, .present = 1
+	};
 	cpu->gpr[RSP] = 0x1000;
 	cpu->idt = (struct dtable){ 0, 0x3ff };
 	cpu->rip = 0xfff0;
@@ -375,7 +376,7 @@ static void test_guest_debug_breakpoints(struct test *t)
 
 	d->control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
 	d->arch.debugreg[0] = GUEST_CODE + 4; /* execution */
-	d->arch.debugreg[1] = 0x300004;	      /* 4 bytes written */
+	d->arch.debugreg[1] = 0x300004;       /* 4 bytes written */
 	d->arch.debugreg[7] = 2 | 8 | 1u << 20 | 3u << 22;
 	WANT(exits(v, KVM_EXIT_DEBUG) && run->debug.arch.pc == GUEST_CODE + 4);
 	WANT((run->debug.arch.dr6 & 15) == 1);

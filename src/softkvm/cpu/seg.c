@@ -107,8 +107,8 @@ static bool within_limit(const struct segment *s, uint64_t offset, unsigned size
 	return last <= s->limit;
 }
 
-bool seg_linear(struct vcpu *cpu, unsigned seg, uint64_t offset, unsigned size,
-		enum mmu_access acc, gva_t *ret)
+bool seg_linear(struct vcpu *cpu, unsigned seg, uint64_t offset, unsigned size, enum mmu_access acc,
+		gva_t *ret)
 {
 	const struct segment *s;
 
@@ -137,13 +137,13 @@ bool seg_linear(struct vcpu *cpu, unsigned seg, uint64_t offset, unsigned size,
 }
 
 /* --- reset --------------------------------------------------------------------------- */
-#define DR6_RESET 0xffff0ff0u
-#define DR7_RESET 0x400u
-#define PAT_RESET 0x0007040600070406ull
-#define SMBASE_RESET 0x30000u
-#define MISC_ENABLE_RESET 0x1801u /* fast strings; no BTS, no PEBS */
+#define DR6_RESET           0xffff0ff0u
+#define DR7_RESET           0x400u
+#define PAT_RESET           0x0007040600070406ull
+#define SMBASE_RESET        0x30000u
+#define MISC_ENABLE_RESET   0x1801u   /* fast strings; no BTS, no PEBS */
 #define PLATFORM_INFO_RESET BIT64(31) /* CPUID faulting */
-#define MCG_CAP_RESET 32u
+#define MCG_CAP_RESET       32u
 
 static void reset_segments(struct vcpu *cpu)
 {

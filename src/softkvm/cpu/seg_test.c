@@ -173,8 +173,9 @@ static void test_limits(struct test *t)
 		force_seg(&s, SEG_DS, S_RO | 3);
 		force_seg(&s, SEG_SS, S_RO | 3);
 		cpu_mode_changed(s.cpu);
-		CHECK_EQ(t, seg_linear(s.cpu, SEG_DS, cases[i].off, cases[i].size, cases[i].acc,
-				       &lin), cases[i].ok);
+		CHECK_EQ(t,
+			 seg_linear(s.cpu, SEG_DS, cases[i].off, cases[i].size, cases[i].acc, &lin),
+			 cases[i].ok);
 		if (cases[i].ok) {
 			CHECK_EQ(t, lin, (uint32_t)(cases[i].off + 0x10));
 		} else {
@@ -264,9 +265,9 @@ static void test_verify(struct test *t)
 		uint16_t sel;
 		bool readable, writable;
 	} cases[] = {
-		{ S_DATA3 | 3, true, true }, { S_RO | 3, true, false },
-		{ S_XONLY | 3, false, false },
-		{ S_CODE3 | 3, true, false }, { S_DATA0, false, false }, { S_TSS, false, false },
+		{ S_DATA3 | 3, true, true },   { S_RO | 3, true, false },
+		{ S_XONLY | 3, false, false }, { S_CODE3 | 3, true, false },
+		{ S_DATA0, false, false },     { S_TSS, false, false },
 		{ 0, false, false },
 	};
 
@@ -309,7 +310,7 @@ static void test_tables(struct test *t)
 	CHECK_EQ(t, s.cpu->idt.base, 0x89abcdef);
 	CHECK_EQ(t, s.cpu->idt.limit, 0x1ff);
 	CHECK_EQ(t, EXEC(&s, 0x66, 0x0f, 0x01, 0x18), EXEC_END);
-	CHECK_EQ(t, s.cpu->idt.base, 0xabcdef); /* 24 bits with a 16-bit operand size */
+	CHECK_EQ(t, s.cpu->idt.base, 0xabcdef);            /* 24 bits with a 16-bit operand size */
 	CHECK_EQ(t, EXEC(&s, 0x0f, 0x01, 0x00), EXEC_END); /* sgdt */
 	CHECK_EQ(t, get16(&s, 0x40000), S_END - 1);
 	CHECK_EQ(t, get32(&s, 0x40002), GDT);

@@ -5,16 +5,16 @@
 #include "softkvm/cpu/blocks.h"
 #include "softkvm/cpu/guest64.h"
 
-#define WANT(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			test_fail(t, __FILE__, __LINE__, "%s (exit %u, rip %llx, rax %llx)",       \
-				  #cond, v->cpu[0]->run->exit_reason,                              \
-				  (unsigned long long)v->cpu[0]->rip,                              \
-				  (unsigned long long)v->cpu[0]->gpr[RAX]);                        \
-			testvm_free(v);                                                            \
-			return;                                                                    \
-		}                                                                                  \
+#define WANT(cond)                                                                           \
+	do {                                                                                 \
+		if (!(cond)) {                                                               \
+			test_fail(t, __FILE__, __LINE__, "%s (exit %u, rip %llx, rax %llx)", \
+				  #cond, v->cpu[0]->run->exit_reason,                        \
+				  (unsigned long long)v->cpu[0]->rip,                        \
+				  (unsigned long long)v->cpu[0]->gpr[RAX]);                  \
+			testvm_free(v);                                                      \
+			return;                                                              \
+		}                                                                            \
 	} while (0)
 
 static bool halts(struct testvm *v)

@@ -2,8 +2,8 @@
 /* RFLAGS in its two forms. */
 #include "softkvm/cpu/exec_sys_int.h"
 
-#define FL_KNOWN                                                                                   \
-	(FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_RF | FL_VM | FL_AC | FL_VIF |     \
+#define FL_KNOWN                                                                               \
+	(FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_RF | FL_VM | FL_AC | FL_VIF | \
 	 FL_VIP | FL_ID)
 
 uint32_t cc_to_flags(uint32_t cc)

@@ -9,28 +9,43 @@
 #include "softkvm/cpu/exec_sys_int.h"
 #include "softkvm/mmu/testvm.h"
 
-#define GDT	0x1000u
-#define IDT	0x2000u
-#define TSS	0x4000u
-#define TSS_B	0x5000u
-#define LDT	0x6000u
-#define CODE	0x10000u
-#define HANDLER 0x11000u /* handler of vector v: + v * 16 */
-#define STACK0	0x20000u
-#define STACK1	0x22000u
-#define STACK3	0x30000u
-#define IST1	0x28000u
-#define TABLES	0x100000u
+#define GDT       0x1000u
+#define IDT       0x2000u
+#define TSS       0x4000u
+#define TSS_B     0x5000u
+#define LDT       0x6000u
+#define CODE      0x10000u
+#define HANDLER   0x11000u /* handler of vector v: + v * 16 */
+#define STACK0    0x20000u
+#define STACK1    0x22000u
+#define STACK3    0x30000u
+#define IST1      0x28000u
+#define TABLES    0x100000u
 #define TSS_LIMIT 0x20ffu
 
 /* Selectors. */
 enum {
-	S_CODE0 = 0x08, S_DATA0 = 0x10, S_CODE3 = 0x18, S_DATA3 = 0x20,
+	S_CODE0 = 0x08,
+	S_DATA0 = 0x10,
+	S_CODE3 = 0x18,
+	S_DATA3 = 0x20,
 	S_TSS = 0x28, /* two entries */
-	S_TSS_B = 0x38, S_GATE = 0x48, /* two entries */ S_CONF = 0x58, S_RO = 0x60, S_XONLY = 0x68,
-	S_NP = 0x70, S_CODE16 = 0x78, S_DATA16 = 0x80, S_LDT = 0x88, /* two entries */
-	S_CODE64_3 = 0x98, S_CODE1 = 0xa0, S_DATA1 = 0xa8, S_TASKGATE = 0xb0, S_DOWN = 0xb8,
-	S_CODE64 = 0xc0, S_END = 0xc8,
+	S_TSS_B = 0x38,
+	S_GATE = 0x48,
+	/* two entries */ S_CONF = 0x58,
+	S_RO = 0x60,
+	S_XONLY = 0x68,
+	S_NP = 0x70,
+	S_CODE16 = 0x78,
+	S_DATA16 = 0x80,
+	S_LDT = 0x88, /* two entries */
+	S_CODE64_3 = 0x98,
+	S_CODE1 = 0xa0,
+	S_DATA1 = 0xa8,
+	S_TASKGATE = 0xb0,
+	S_DOWN = 0xb8,
+	S_CODE64 = 0xc0,
+	S_END = 0xc8,
 };
 
 struct sysvm {
@@ -68,8 +83,8 @@ static inline uint16_t get16(const struct sysvm *s, uint32_t at)
 static inline uint64_t descriptor(uint32_t base, uint32_t limit, uint16_t ar)
 {
 	uint32_t lo = (limit & 0xffff) | base << 16;
-	uint32_t hi = (base >> 16 & 0xff) | (ar & 0xf0ffu) << 8 | (limit & 0xf0000) |
-		      (base & 0xff000000);
+	uint32_t hi =
+		(base >> 16 & 0xff) | (ar & 0xf0ffu) << 8 | (limit & 0xf0000) | (base & 0xff000000);
 
 	return lo | (uint64_t)hi << 32;
 }
@@ -92,10 +107,10 @@ static inline void fill_tables(struct sysvm *s, bool m64)
 	static const struct {
 		uint16_t sel, ar;
 	} flat[] = {
-		{ S_CODE0, 0xc09b }, { S_DATA0, 0xc093 }, { S_CODE3, 0xc0fb }, { S_DATA3, 0xc0f3 },
-		{ S_CONF, 0xc09e },  { S_RO, 0xc0f0 },	  { S_XONLY, 0xc0f8 }, { S_NP, 0xc073 },
-		{ S_CODE1, 0xc0bb }, { S_DATA1, 0xc0b3 }, { S_CODE64_3, 0xa0fb },
-		{ S_CODE64, 0xa09b },
+		{ S_CODE0, 0xc09b }, { S_DATA0, 0xc093 },    { S_CODE3, 0xc0fb },
+		{ S_DATA3, 0xc0f3 }, { S_CONF, 0xc09e },     { S_RO, 0xc0f0 },
+		{ S_XONLY, 0xc0f8 }, { S_NP, 0xc073 },       { S_CODE1, 0xc0bb },
+		{ S_DATA1, 0xc0b3 }, { S_CODE64_3, 0xa0fb }, { S_CODE64, 0xa09b },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(flat); i++) {
@@ -136,10 +151,11 @@ static inline void set_cpl(struct sysvm *s, unsigned cpl)
 	bool m64 = cpu_lma(s->cpu);
 	uint16_t data = cpl == 3 ? S_DATA3 | 3 : cpl == 1 ? S_DATA1 | 1 : S_DATA0;
 
-	force_seg(s, SEG_CS, cpl == 3	? (m64 ? S_CODE64_3 : S_CODE3) | 3
-			     : cpl == 1 ? S_CODE1 | 1
-			     : m64	? S_CODE64
-					: S_CODE0);
+	force_seg(s, SEG_CS,
+		  cpl == 3   ? (m64 ? S_CODE64_3 : S_CODE3) | 3
+		  : cpl == 1 ? S_CODE1 | 1
+		  : m64      ? S_CODE64
+			     : S_CODE0);
 	for (unsigned i = 0; i < 6; i++) {
 		if (i != SEG_CS) {
 			force_seg(s, i, data);
@@ -173,8 +189,11 @@ static inline struct sysvm sysvm_new(bool m64)
 	cpu->gdt = (struct dtable){ GDT, S_END - 1 };
 	cpu->idt = (struct dtable){ IDT, 0xfff };
 	fill_tables(&s, m64);
-	cpu->tr = (struct segment){ .base = TSS, .limit = TSS_LIMIT & 0xfff, .sel = S_TSS,
-				    .type = DT_TSS_BUSY, .present = 1 };
+	cpu->tr = (struct segment){ .base = TSS,
+				    .limit = TSS_LIMIT & 0xfff,
+				    .sel = S_TSS,
+				    .type = DT_TSS_BUSY,
+				    .present = 1 };
 	cpu->ldtr = (struct segment){ .unusable = 1, .type = DT_LDT };
 	cpu->rip = CODE;
 	set_cpl(&s, 0);
@@ -202,15 +221,15 @@ static inline enum exec_result exec_bytes(struct sysvm *s, const void *code, uns
 	}
 	return r;
 }
-#define EXEC(s, ...)                                                                               \
+#define EXEC(s, ...) \
 	exec_bytes(s, (const uint8_t[]){ __VA_ARGS__ }, sizeof((uint8_t[]){ __VA_ARGS__ }))
 #define LE16(v) (uint8_t)(v), (uint8_t)((v) >> 8)
 #define LE32(v) LE16(v), LE16((v) >> 16)
 
 /* The last EXEC() must have raised this fault. */
-#define CHECK_FAULT(t, s, r, vec, err)                                                             \
-	do {                                                                                       \
-		CHECK_EQ(t, r, EXEC_FAULT);                                                        \
-		CHECK_EQ(t, (s)->cpu->fault.vector, vec);                                          \
-		CHECK_EQ(t, (s)->cpu->fault.error, err);                                           \
+#define CHECK_FAULT(t, s, r, vec, err)                    \
+	do {                                              \
+		CHECK_EQ(t, r, EXEC_FAULT);               \
+		CHECK_EQ(t, (s)->cpu->fault.vector, vec); \
+		CHECK_EQ(t, (s)->cpu->fault.error, err);  \
 	} while (0)

@@ -14,7 +14,7 @@
 
 #define TSS32_SIZE 104u
 #define TSS16_SIZE 44u
-#define DR6_BT	   BIT(15)
+#define DR6_BT     BIT(15)
 #define DR7_LOCAL  0x155u /* L0..L3, LE */
 
 /* A TSS of either size, as registers. */
@@ -187,8 +187,9 @@ static bool begin_task(struct vcpu *cpu, const struct desc *d, uint16_t sel, con
 	for (unsigned i = 0; i < 6; i++) {
 		uint8_t l = 0, db = cpu->seg[i].db;
 
-		cpu->seg[i] = (struct segment){ .sel = t->sel[i], .unusable = 1, .l = l, .db = db,
-						.s = 1, .type = 1 };
+		cpu->seg[i] = (struct segment){
+			.sel = t->sel[i], .unusable = 1, .l = l, .db = db, .s = 1, .type = 1
+		};
 	}
 	cpu->ldtr = (struct segment){ .sel = t->ldt, .unusable = 1, .type = DT_LDT };
 	new_flags(cpu, t, reason);
@@ -226,8 +227,7 @@ static bool load_cs(struct vcpu *cpu, uint16_t sel, uint32_t ext)
 	if (!desc_read(cpu, sel, &d, EX_TS, ext)) {
 		return false;
 	}
-	if (!DESC_CODE(&d) ||
-	    (DESC_CONFORMING(&d) ? DESC_DPL(&d) > rpl : DESC_DPL(&d) != rpl)) {
+	if (!DESC_CODE(&d) || (DESC_CONFORMING(&d) ? DESC_DPL(&d) > rpl : DESC_DPL(&d) != rpl)) {
 		return cpu_raise(cpu, EX_TS, sel_error(sel) | ext);
 	}
 	if (!DESC_P(&d)) {

@@ -163,12 +163,12 @@ static void test_new_task_faults(struct test *t)
 		enum vector vector;
 		uint32_t error;
 	} cases[] = {
-		{ 76, S_DATA0, EX_TS, S_DATA0 },      /* CS is data */
+		{ 76, S_DATA0, EX_TS, S_DATA0 }, /* CS is data */
 		{ 76, 0, EX_TS, 0 },
-		{ 80, S_RO, EX_TS, S_RO },	      /* SS read-only */
-		{ 84, 0x1f8, EX_TS, 0x1f8 },	      /* DS beyond the table */
-		{ 88, S_NP, EX_NP, S_NP },	      /* FS not present */
-		{ 96, S_DATA0, EX_TS, S_DATA0 },      /* LDT */
+		{ 80, S_RO, EX_TS, S_RO },       /* SS read-only */
+		{ 84, 0x1f8, EX_TS, 0x1f8 },     /* DS beyond the table */
+		{ 88, S_NP, EX_NP, S_NP },       /* FS not present */
+		{ 96, S_DATA0, EX_TS, S_DATA0 }, /* LDT */
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {

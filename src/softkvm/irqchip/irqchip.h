@@ -17,8 +17,8 @@ void irqchip_done(struct vm *vm); /* stops the service thread */
 /* KVM_CREATE_IRQCHIP and KVM_CAP_SPLIT_IRQCHIP; -EEXIST, -EINVAL (vCPUs exist). */
 int irqchip_create(struct vm *vm);
 int irqchip_create_split(struct vm *vm, unsigned ioapic_routes);
-bool irqchip_in_kernel(const struct vm *vm);	 /* LAPICs are ours (full or split) */
-bool irqchip_full(const struct vm *vm);		 /* PIC and IOAPIC too */
+bool irqchip_in_kernel(const struct vm *vm); /* LAPICs are ours (full or split) */
+bool irqchip_full(const struct vm *vm);      /* PIC and IOAPIC too */
 
 /* ioctls on the VM that belong to the irqchip: -ENOTTY if `request` is none of these. */
 int irqchip_vm_ioctl(struct vm *vm, unsigned long request, unsigned long arg);
@@ -49,9 +49,10 @@ void lapic_check_timer(struct vcpu *cpu);
 ns_t lapic_next_deadline(struct vcpu *cpu);
 uint64_t lapic_get_cr8(struct vcpu *cpu);
 void lapic_set_cr8(struct vcpu *cpu, uint64_t tpr);
-uint64_t lapic_get_base(struct vcpu *cpu);		 /* IA32_APIC_BASE */
+uint64_t lapic_get_base(struct vcpu *cpu);                    /* IA32_APIC_BASE */
 bool lapic_set_base(struct vcpu *cpu, uint64_t v, bool host); /* false: #GP */
-bool lapic_msr_read(struct vcpu *cpu, uint32_t msr, uint64_t *ret); /* 0x800-0x8ff, 0x6e0; false: #GP */
+bool lapic_msr_read(struct vcpu *cpu, uint32_t msr,
+		    uint64_t *ret); /* 0x800-0x8ff, 0x6e0; false: #GP */
 bool lapic_msr_write(struct vcpu *cpu, uint32_t msr, uint64_t v);
 void lapic_set_pv_eoi(struct vcpu *cpu, uint64_t msr);
 /* KVM_HC_SEND_IPI: number of vCPUs that got it, or a negative KVM_E*. */

@@ -5,8 +5,8 @@
 
 #include "softkvm/vm.h"
 
-#define ZONES_MAX    256
-#define RING_ENTRIES                                                                               \
+#define ZONES_MAX 256
+#define RING_ENTRIES \
 	((4096 - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio))
 
 struct coalesced {

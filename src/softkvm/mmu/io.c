@@ -210,9 +210,9 @@ static bool pio_inside(struct vcpu *cpu, uint16_t port, void *in, const void *ou
 		       unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
-		bool taken = in ? irqchip_pio_read(cpu, port, (uint8_t *)in + i * size, size) :
-				  irqchip_pio_write(cpu, port, (const uint8_t *)out + i * size,
-						    size);
+		bool taken =
+			in ? irqchip_pio_read(cpu, port, (uint8_t *)in + i * size, size)
+			   : irqchip_pio_write(cpu, port, (const uint8_t *)out + i * size, size);
 
 		if (!taken) {
 			return false;
@@ -224,7 +224,10 @@ static bool pio_inside(struct vcpu *cpu, uint16_t port, void *in, const void *ou
 bool io_port_in_rep(struct vcpu *cpu, uint16_t port, void *buf, unsigned size, unsigned count)
 {
 	const struct io_access want = {
-		.addr = port, .pio = true, .len = (uint8_t)size, .count = (uint16_t)count,
+		.addr = port,
+		.pio = true,
+		.len = (uint8_t)size,
+		.count = (uint16_t)count,
 	};
 	const struct io_access *a;
 
@@ -244,7 +247,10 @@ bool io_port_out_rep(struct vcpu *cpu, uint16_t port, const void *buf, unsigned 
 		     unsigned count)
 {
 	const struct io_access want = {
-		.addr = port, .pio = true, .write = true, .len = (uint8_t)size,
+		.addr = port,
+		.pio = true,
+		.write = true,
+		.len = (uint8_t)size,
 		.count = (uint16_t)count,
 	};
 

@@ -23,9 +23,9 @@
 #include "softkvm/vm.h"
 
 #define MEM_FLAGS_VALID (KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)
-#define MEM_PAGES_MAX	((1ull << 31) - 1) /* KVM_MEM_MAX_NR_PAGES */
-#define GPA_LIMIT	BIT64(52)
-#define USER_LIMIT	(BIT64(47) - 4096) /* user addresses end here without LA57 */
+#define MEM_PAGES_MAX   ((1ull << 31) - 1) /* KVM_MEM_MAX_NR_PAGES */
+#define GPA_LIMIT       BIT64(52)
+#define USER_LIMIT      (BIT64(47) - 4096) /* user addresses end here without LA57 */
 
 enum change { CHANGE_CREATE, CHANGE_DELETE, CHANGE_MOVE, CHANGE_FLAGS, CHANGE_NONE };
 
@@ -254,7 +254,7 @@ static int slots_commit(struct vm *vm, struct memslot *old, struct memslot *new)
 	n = array_replace(by_id, m->by_id, m->count, old, new, false);
 	array_replace(by_gpa, m->by_gpa, m->count, old, new, true);
 	vm_pause_vcpus(vm);
-	if (old && new && (new->flags & KVM_MEM_LOG_DIRTY_PAGES) && old->dirty) {
+	if (old && new && (new->flags &KVM_MEM_LOG_DIRTY_PAGES) && old->dirty) {
 		new->dirty = old->dirty;
 		old->dirty = NULL;
 	}

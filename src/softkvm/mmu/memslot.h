@@ -24,7 +24,7 @@ struct memslot {
 	gpa_t gpa;
 	uint64_t size_bytes;
 	uint8_t *host;
-	uint32_t id, flags; /* KVM_MEM_* */
+	uint32_t id, flags;      /* KVM_MEM_* */
 	_Atomic uint64_t *dirty; /* a bit a page; NULL without dirty log */
 };
 

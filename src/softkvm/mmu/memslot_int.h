@@ -10,8 +10,8 @@
 
 struct memslots {
 	unsigned count;
-	struct memslot **by_id;	 /* sorted by id */
-	struct memslot **by_gpa; /* sorted by address */
+	struct memslot **by_id;    /* sorted by id */
+	struct memslot **by_gpa;   /* sorted by address */
 	_Atomic unsigned last_hit; /* index into by_gpa; a hint */
 };
 

@@ -9,13 +9,13 @@
 #define RAM TESTVM_RAM_BYTES
 
 /* As CHECK, but frees the VM `v` first. */
-#define WANT(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			test_fail(t, __FILE__, __LINE__, "%s", #cond);                             \
-			testvm_free(v);                                                            \
-			return;                                                                    \
-		}                                                                                  \
+#define WANT(cond)                                                     \
+	do {                                                           \
+		if (!(cond)) {                                         \
+			test_fail(t, __FILE__, __LINE__, "%s", #cond); \
+			testvm_free(v);                                \
+			return;                                        \
+		}                                                      \
 	} while (0)
 
 static void test_errors(struct test *t)
@@ -26,29 +26,29 @@ static void test_errors(struct test *t)
 		uint64_t gpa, size, user;
 		int want;
 	} rows[] = {
-		{ 1, 4, GIB(1), 0x1000, 0x10000, -EINVAL },	    /* unknown flag */
-		{ 1, 0, GIB(1), 0x800, 0x10000, -EINVAL },	    /* size not of pages */
+		{ 1, 4, GIB(1), 0x1000, 0x10000, -EINVAL }, /* unknown flag */
+		{ 1, 0, GIB(1), 0x800, 0x10000, -EINVAL },  /* size not of pages */
 		{ 1, 0, GIB(1) + 1, 0x1000, 0x10000, -EINVAL },
 		{ 1, 0, GIB(1), 0x1000, 0x10001, -EINVAL },
 		{ 1, 0, GIB(1), 0x1000, 0xffff800000000000, -EINVAL }, /* no user address */
 		{ 1, 0, GIB(1), GIB(1) << 20, 0x7ffffff00000, -EINVAL },
 		{ MEMSLOTS_MAX, 0, GIB(1), 0x1000, 0x10000, -EINVAL },
-		{ 1 << 16, 0, GIB(1), 0x1000, 0x10000, -EINVAL },   /* no second space */
-		{ 1, 0, ~0ull << 12, 0x2000, 0x10000, -EINVAL },    /* wraps */
-		{ 1, 0, BIT64(52), 0x1000, 0x10000, -EINVAL },	    /* no such address */
-		{ 1, 0, GIB(1), 0, 0x10000, -EINVAL },		    /* delete what is not */
+		{ 1 << 16, 0, GIB(1), 0x1000, 0x10000, -EINVAL }, /* no second space */
+		{ 1, 0, ~0ull << 12, 0x2000, 0x10000, -EINVAL },  /* wraps */
+		{ 1, 0, BIT64(52), 0x1000, 0x10000, -EINVAL },    /* no such address */
+		{ 1, 0, GIB(1), 0, 0x10000, -EINVAL },            /* delete what is not */
 		{ 1, 0, RAM - 4096, 0x2000, 0x10000, -EEXIST },
 		{ 1, 0, 0, 0x1000, 0x10000, -EEXIST },
 		{ 1, 0, RAM, 0x1000, 0x10000, 0 },
-		{ 1, 0, RAM, 0x1000, 0x11000, -EINVAL },	    /* other memory */
-		{ 1, 0, RAM, 0x2000, 0x10000, -EINVAL },	    /* other size */
+		{ 1, 0, RAM, 0x1000, 0x11000, -EINVAL }, /* other memory */
+		{ 1, 0, RAM, 0x2000, 0x10000, -EINVAL }, /* other size */
 		{ 1, KVM_MEM_READONLY, RAM, 0x1000, 0x10000, -EINVAL },
-		{ 1, 0, RAM, 0x1000, 0x10000, 0 },		    /* nothing new */
+		{ 1, 0, RAM, 0x1000, 0x10000, 0 }, /* nothing new */
 		{ 2, 0, RAM + 0x1000, 0x1000, 0x20000, 0 },
-		{ 1, 0, RAM + 0x1000, 0x1000, 0x10000, -EEXIST },   /* move onto another */
-		{ 1, 0, RAM + 0x2000, 0x1000, 0x10000, 0 },	    /* move */
+		{ 1, 0, RAM + 0x1000, 0x1000, 0x10000, -EEXIST }, /* move onto another */
+		{ 1, 0, RAM + 0x2000, 0x1000, 0x10000, 0 },       /* move */
 		{ MEMSLOTS_MAX - 1, KVM_MEM_READONLY, GIB(2), 0x1000, 0x10000, 0 },
-		{ 2, 0, 0, 0, 0, 0 },				    /* delete */
+		{ 2, 0, 0, 0, 0, 0 }, /* delete */
 		{ 2, 0, 0, 0, 0, -EINVAL },
 	};
 
@@ -104,8 +104,9 @@ static int get_log(struct testvm *v, uint32_t id, uint64_t *bits)
 
 static int clear_log(struct testvm *v, uint64_t first, uint32_t count, uint64_t *bits)
 {
-	struct kvm_clear_dirty_log log = { .slot = 1, .first_page = first, .num_pages = count,
-					   .dirty_bitmap = bits };
+	struct kvm_clear_dirty_log log = {
+		.slot = 1, .first_page = first, .num_pages = count, .dirty_bitmap = bits
+	};
 
 	return memslots_clear_dirty_log(&v->vm, &log);
 }
@@ -190,8 +191,8 @@ static void test_initially_set(struct test *t)
 	uint8_t *mem = testvm_pages(130 * 4096);
 	struct testvm *v = testvm_new(0);
 
-	v->vm.cap.manual_dirty_flags = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
-				       KVM_DIRTY_LOG_INITIALLY_SET;
+	v->vm.cap.manual_dirty_flags =
+		KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
 	WANT(testvm_slot(v, 1, 0, GIB(1), 130 * 4096, mem) == 0);
 	WANT(get_log(v, 1, bits) == -ENOENT);
 	WANT(testvm_slot(v, 1, KVM_MEM_LOG_DIRTY_PAGES, GIB(1), 130 * 4096, mem) == 0);
@@ -275,8 +276,8 @@ static void test_change_while_running(struct test *t)
 		r[i].cpu->cr0 = CR0_PE;
 		ASSERT(pthread_create(&thread[i], NULL, reader_main, &r[i]) == 0);
 	}
-	for (unsigned i = 0; i < 300 || atomic_load(&r[0].rounds) < 20 ||
-			     atomic_load(&r[1].rounds) < 20; i++) {
+	for (unsigned i = 0;
+	     i < 300 || atomic_load(&r[0].rounds) < 20 || atomic_load(&r[1].rounds) < 20; i++) {
 		ok = ok && testvm_slot(v, 1, 0, GIB(1), 8192, mem + (i & 1) * 8192) == 0;
 		ok = ok && testvm_slot(v, 1, 0, 0, 0, NULL) == 0;
 	}

@@ -85,8 +85,11 @@ void mmu_env_refresh(struct vcpu *cpu)
 static bool fault_page(struct vcpu *cpu, gva_t lin, uint32_t error)
 {
 	cpu->fault = (struct fault){
-		.vector = EX_PF, .has_error = true, .error = error,
-		.has_payload = true, .payload = lin,
+		.vector = EX_PF,
+		.has_error = true,
+		.error = error,
+		.has_payload = true,
+		.payload = lin,
 	};
 	return false;
 }
@@ -270,8 +273,8 @@ static void watch_note(struct vcpu *cpu, gva_t lin, unsigned size, bool write)
 	for (unsigned i = 0; i < WATCH_MAX; i++) {
 		const struct watch *w = &m->watch[i];
 
-		if ((m->watch_on & BIT(i)) && (write || !w->write_only) &&
-		    lin < w->lin + w->len && w->lin < lin + size) {
+		if ((m->watch_on & BIT(i)) && (write || !w->write_only) && lin < w->lin + w->len &&
+		    w->lin < lin + size) {
 			debug_hit(cpu, BIT(i));
 		}
 	}
@@ -445,8 +448,7 @@ void *mmu_rmw_slow(struct vcpu *cpu, gva_t lin, unsigned size, bool *ret_slow)
 		return NULL;
 	}
 	*ret_slow = true;
-	if (!s.part[0].host ||
-	    (s.len[1] != 0 && s.part[1].host != s.part[0].host + s.len[0])) {
+	if (!s.part[0].host || (s.len[1] != 0 && s.part[1].host != s.part[0].host + s.len[0])) {
 		return NULL;
 	}
 	watch_check(cpu, lin, size, true);

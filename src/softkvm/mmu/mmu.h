@@ -119,14 +119,13 @@ unsigned mmu_run(struct vcpu *cpu, gva_t lin, enum mmu_access acc, bool down, un
 		 void **ret_host);
 
 /* Page-table walk without side effects, for KVM_TRANSLATE and debuggers: false if not mapped. */
-bool mmu_translate(struct vcpu *cpu, gva_t lin, gpa_t *ret_gpa, bool *ret_writable,
-		   bool *ret_user);
+bool mmu_translate(struct vcpu *cpu, gva_t lin, gpa_t *ret_gpa, bool *ret_writable, bool *ret_user);
 
 /* --- what system instructions call ---------------------------------------------- */
-void mmu_flush_all(struct vcpu *cpu);			/* everything, global pages too */
-void mmu_flush_nonglobal(struct vcpu *cpu);		/* all PCIDs' non-global entries */
-void mmu_flush_page(struct vcpu *cpu, gva_t lin);	/* INVLPG: current PCID and globals */
-void mmu_flush_pcid(struct vcpu *cpu, uint16_t pcid);	/* INVPCID type 1 */
+void mmu_flush_all(struct vcpu *cpu);                 /* everything, global pages too */
+void mmu_flush_nonglobal(struct vcpu *cpu);           /* all PCIDs' non-global entries */
+void mmu_flush_page(struct vcpu *cpu, gva_t lin);     /* INVLPG: current PCID and globals */
+void mmu_flush_pcid(struct vcpu *cpu, uint16_t pcid); /* INVPCID type 1 */
 void mmu_flush_pcid_page(struct vcpu *cpu, uint16_t pcid, gva_t lin); /* INVPCID type 0 */
 /* After CR3 was loaded: `noflush` is bit 63 of the source with CR4.PCIDE. PAE: PDPTRs are loaded
  * before, false = #GP is due (reserved bits); nothing changed then. */

@@ -14,13 +14,13 @@
  * a vCPU's TLBs take at most 8 * 3 * 96 KiB = 2.3 MiB (and an empty one), mapped but not touched
  * before they are used.
  */
-#define TLB_SPACES   8	 /* PCIDs kept warm */
-#define TLB_LOG_MAX  128 /* filled entries remembered one by one; more: a flush scans */
-#define CODE_BITS    13
-#define CODE_SLOTS   (1u << CODE_BITS)
-#define CODE_MAX     (CODE_SLOTS / 2)
-#define CODE_HOT     32 /* slow writes to a code page after which it counts as data again */
-#define WATCH_MAX    4
+#define TLB_SPACES  8   /* PCIDs kept warm */
+#define TLB_LOG_MAX 128 /* filled entries remembered one by one; more: a flush scans */
+#define CODE_BITS   13
+#define CODE_SLOTS  (1u << CODE_BITS)
+#define CODE_MAX    (CODE_SLOTS / 2)
+#define CODE_HOT    32 /* slow writes to a code page after which it counts as data again */
+#define WATCH_MAX   4
 
 /* Whose rights a table holds. */
 enum tlb_kind {
@@ -32,7 +32,7 @@ enum tlb_kind {
 
 /* What stands behind an entry. */
 struct tlb_note {
-	gva_t lin;	/* page; meaningful with NOTE_VALID */
+	gva_t lin;      /* page; meaningful with NOTE_VALID */
 	uint64_t flags; /* guest-physical page | NOTE_* */
 };
 enum {
@@ -46,10 +46,10 @@ enum {
 };
 
 struct tlb_table {
-	struct tlb_entry *entry; /* TLB_ENTRIES */
-	struct tlb_note *note;	 /* TLB_ENTRIES */
+	struct tlb_entry *entry;    /* TLB_ENTRIES */
+	struct tlb_note *note;      /* TLB_ENTRIES */
 	uint64_t large[PAGE_SIZES]; /* hashed numbers of the large pages that have entries */
-	unsigned filled;	 /* since the last flush; above TLB_LOG_MAX the log is void */
+	unsigned filled;            /* since the last flush; above TLB_LOG_MAX the log is void */
 	uint16_t log[TLB_LOG_MAX];
 };
 
@@ -62,7 +62,7 @@ struct tlb_space {
 
 /* A page of host memory that this vCPU has an execute tag for: no table holds a write tag. */
 struct code_page {
-	uint64_t host;	 /* 0: free */
+	uint64_t host;   /* 0: free */
 	uint32_t writes; /* slow writes seen */
 };
 
@@ -95,8 +95,8 @@ struct mmu {
 	unsigned code_count;
 	/* data breakpoints in force (debug.c) */
 	struct watch watch[WATCH_MAX];
-	uint8_t watch_on;    /* bit per watch */
-	struct span rmw; /* from mmu_rmw_begin() to mmu_rmw_commit() */
+	uint8_t watch_on; /* bit per watch */
+	struct span rmw;  /* from mmu_rmw_begin() to mmu_rmw_commit() */
 };
 
 /* --- tlb.c ------------------------------------------------------------------------------- */

@@ -48,8 +48,8 @@ static uint64_t *entry(struct fixture *f, gpa_t root, gva_t lin, unsigned level)
 	gpa_t table = root;
 
 	for (unsigned l = 4;; l--) {
-		uint64_t *e = (uint64_t *)(void *)(f->t->ram + table) +
-			      (lin >> (12 + 9 * (l - 1)) & 511);
+		uint64_t *e =
+			(uint64_t *)(void *)(f->t->ram + table) + (lin >> (12 + 9 * (l - 1)) & 511);
 
 		if (l == level) {
 			return e;
@@ -104,13 +104,13 @@ static bool faulted(struct fixture *f, gva_t lin, uint32_t error)
 
 #define DONE(f) testvm_free((f).t)
 /* As CHECK, but frees the fixture `f` first. */
-#define WANT(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			test_fail(t, __FILE__, __LINE__, "%s", #cond);                             \
-			DONE(f);                                                                   \
-			return;                                                                    \
-		}                                                                                  \
+#define WANT(cond)                                                     \
+	do {                                                           \
+		if (!(cond)) {                                         \
+			test_fail(t, __FILE__, __LINE__, "%s", #cond); \
+			DONE(f);                                       \
+			return;                                        \
+		}                                                      \
 	} while (0)
 
 static void test_stale_until_invlpg(struct test *t)

@@ -37,7 +37,10 @@ static inline int testvm_slot(struct testvm *t, uint32_t id, uint32_t flags, gpa
 			      uint64_t size, uint8_t *host)
 {
 	const struct kvm_userspace_memory_region r = {
-		.slot = id, .flags = flags, .guest_phys_addr = gpa, .memory_size = size,
+		.slot = id,
+		.flags = flags,
+		.guest_phys_addr = gpa,
+		.memory_size = size,
 		.userspace_addr = (uintptr_t)host,
 	};
 	int rc;

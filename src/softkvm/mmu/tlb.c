@@ -212,8 +212,7 @@ static bool inv_meant(uint64_t flags, enum inv_what what)
 }
 
 /* All entries of the large page of this size at `lin`. */
-static void table_inv_large(struct tlb_table *t, gva_t lin, enum page_size size,
-			    enum inv_what what)
+static void table_inv_large(struct tlb_table *t, gva_t lin, enum page_size size, enum inv_what what)
 {
 	unsigned pages = 1u << MIN(size_shift[size] - 12, TLB_BITS);
 	unsigned first = (lin >> 12) & (TLB_ENTRIES - 1) & ~(pages - 1);
@@ -340,9 +339,9 @@ static void space_switch(struct mmu *m, uint32_t pcid)
 
 void mmu_select_tlb(struct vcpu *cpu)
 {
-	cpu->tlb = unlikely(mmu_checks_alignment(cpu)) ?
-			   cpu->mmu->none :
-			   cpu->mmu->cur->table[mmu_kind(cpu, false)].entry;
+	cpu->tlb = unlikely(mmu_checks_alignment(cpu))
+			   ? cpu->mmu->none
+			   : cpu->mmu->cur->table[mmu_kind(cpu, false)].entry;
 }
 
 static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)

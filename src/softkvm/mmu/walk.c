@@ -17,14 +17,14 @@
 #include "softkvm/cpu/vcpu.h"
 #include "softkvm/mmu/memslot.h"
 
-#define PTE_P	BIT64(0)
-#define PTE_W	BIT64(1)
-#define PTE_U	BIT64(2)
-#define PTE_A	BIT64(5)
-#define PTE_D	BIT64(6)
-#define PTE_PS	BIT64(7)
-#define PTE_G	BIT64(8)
-#define PTE_NX	BIT64(63)
+#define PTE_P   BIT64(0)
+#define PTE_W   BIT64(1)
+#define PTE_U   BIT64(2)
+#define PTE_A   BIT64(5)
+#define PTE_D   BIT64(6)
+#define PTE_PS  BIT64(7)
+#define PTE_G   BIT64(8)
+#define PTE_NX  BIT64(63)
 #define ADDR_52 0x000ffffffffff000ull
 
 /* Entries read on the way, for the A and D bits. */
@@ -48,8 +48,8 @@ static int entry_read(const struct walk_env *env, struct trail *t, gpa_t gpa, ui
 	if (!p) {
 		return -EFAULT;
 	}
-	*ret = t->width == 8 ? __atomic_load_n((uint64_t *)p, __ATOMIC_RELAXED) :
-			       __atomic_load_n((uint32_t *)p, __ATOMIC_RELAXED);
+	*ret = t->width == 8 ? __atomic_load_n((uint64_t *)p, __ATOMIC_RELAXED)
+			     : __atomic_load_n((uint32_t *)p, __ATOMIC_RELAXED);
 	t->gpa[t->count] = gpa;
 	t->entry[t->count++] = *ret;
 	return 0;

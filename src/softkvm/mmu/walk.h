@@ -14,16 +14,16 @@ enum page_size { PAGE_4K, PAGE_2M, PAGE_4M, PAGE_1G, PAGE_SIZES };
 struct walk_env {
 	struct vm *vm;
 	uint64_t cr0, cr3, cr4, efer;
-	uint64_t pdpte[4]; /* PAE: loaded with CR3, not by the walk */
+	uint64_t pdpte[4];  /* PAE: loaded with CR3, not by the walk */
 	uint8_t maxphyaddr; /* of the guest's CPUID */
-	bool pages_1g;	    /* CPUID says so */
-	bool amd;	    /* bit 8 of upper entries is reserved */
+	bool pages_1g;      /* CPUID says so */
+	bool amd;           /* bit 8 of upper entries is reserved */
 };
 
 /* How the access is done. */
 enum {
 	WALK_WRITE = BIT(0),
-	WALK_USER = BIT(1),  /* CPL 3 and not implicit */
+	WALK_USER = BIT(1), /* CPL 3 and not implicit */
 	WALK_FETCH = BIT(2),
 	WALK_AC = BIT(3),    /* SMAP does not apply: explicit access with RFLAGS.AC */
 	WALK_QUIET = BIT(4), /* change no accessed and dirty bits */

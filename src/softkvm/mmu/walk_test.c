@@ -21,17 +21,17 @@ struct setup {
 
 static const struct {
 	unsigned levels; /* entries that the walk reads */
-	unsigned leaf;	 /* level of the last one, 1: page table */
+	unsigned leaf;   /* level of the last one, 1: page table */
 	unsigned width;
 } formats[F_COUNT] = {
-	[F_32] = { 2, 1, 4 },	 [F_32_PSE] = { 1, 2, 4 }, [F_PAE] = { 2, 1, 8 },
-	[F_PAE_2M] = { 1, 2, 8 }, [F_64] = { 4, 1, 8 },	   [F_64_2M] = { 3, 2, 8 },
+	[F_32] = { 2, 1, 4 },     [F_32_PSE] = { 1, 2, 4 }, [F_PAE] = { 2, 1, 8 },
+	[F_PAE_2M] = { 1, 2, 8 }, [F_64] = { 4, 1, 8 },     [F_64_2M] = { 3, 2, 8 },
 	[F_64_1G] = { 2, 3, 8 },
 };
 
-#define TABLES	  0x100000 /* a page for each level from here */
-#define FRAME	  0x40000000ull
-#define LIN	  0x40a0b123ull /* entries other than 0 at each level */
+#define TABLES 0x100000 /* a page for each level from here */
+#define FRAME  0x40000000ull
+#define LIN    0x40a0b123ull /* entries other than 0 at each level */
 
 static bool has_nx(enum format f)
 {
@@ -88,8 +88,9 @@ static uint64_t entry_of(const struct setup *s, unsigned i)
 	}
 	if (l->reserved) {
 		/* PML4E: PS. Large pages: a bit below the frame. Others: above MAXPHYADDR (40). */
-		e |= level == 4 ? 0x80 : large ? (s->format == F_32_PSE ? BIT64(21) : BIT64(13)) :
-						 BIT64(45);
+		e |= level == 4 ? 0x80
+		     : large    ? (s->format == F_32_PSE ? BIT64(21) : BIT64(13))
+				: BIT64(45);
 	}
 	return e;
 }
@@ -98,8 +99,8 @@ static unsigned index_of(const struct setup *s, unsigned i)
 {
 	unsigned level = formats[s->format].leaf + i;
 
-	return formats[s->format].width == 4 ? LIN >> (12 + 10 * (level - 1)) & 1023 :
-					       LIN >> (12 + 9 * (level - 1)) & 511;
+	return formats[s->format].width == 4 ? LIN >> (12 + 10 * (level - 1)) & 1023
+					     : LIN >> (12 + 9 * (level - 1)) & 511;
 }
 
 static void *entry_at(struct testvm *t, const struct setup *s, unsigned i)
@@ -117,7 +118,9 @@ static void build(struct testvm *t, const struct setup *s, struct walk_env *env)
 		memcpy(entry_at(t, s, i), &e, formats[s->format].width);
 	}
 	*env = (struct walk_env){
-		.vm = &t->vm, .maxphyaddr = 40, .pages_1g = true,
+		.vm = &t->vm,
+		.maxphyaddr = 40,
+		.pages_1g = true,
 		.cr0 = CR0_PG | CR0_PE | (s->wp ? CR0_WP : 0),
 		.cr3 = TABLES + (n - 1) * 4096,
 		.cr4 = CR4_PSE | (s->smep ? CR4_SMEP : 0) | (s->smap ? CR4_SMAP : 0) |
@@ -300,8 +303,9 @@ static void test_missing_table(struct test *tc)
 static void test_pse36(struct test *tc)
 {
 	struct testvm *t = testvm_new(0);
-	struct walk_env env = { .vm = &t->vm, .cr0 = CR0_PG, .cr4 = CR4_PSE, .cr3 = TABLES,
-				.maxphyaddr = 40 };
+	struct walk_env env = {
+		.vm = &t->vm, .cr0 = CR0_PG, .cr4 = CR4_PSE, .cr3 = TABLES, .maxphyaddr = 40
+	};
 	uint32_t e = 0x00c00000 | 0x5a << 13 | 0x87, error;
 	struct walk_result r;
 	int rc[3];
@@ -365,14 +369,10 @@ static void test_quiet(struct test *tc)
 }
 
 static const struct test_case cases[] = {
-	{ "two_levels", test_two_levels },
-	{ "random", test_random },
-	{ "no_paging", test_no_paging },
-	{ "missing_table", test_missing_table },
-	{ "pse36", test_pse36 },
-	{ "pdptes", test_pdptes },
-	{ "quiet", test_quiet },
-	{ 0 },
+	{ "two_levels", test_two_levels }, { "random", test_random },
+	{ "no_paging", test_no_paging },   { "missing_table", test_missing_table },
+	{ "pse36", test_pse36 },           { "pdptes", test_pdptes },
+	{ "quiet", test_quiet },           { 0 },
 };
 
 int main(int argc, char **argv)

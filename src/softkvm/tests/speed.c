@@ -8,27 +8,33 @@
 
 #include "softkvm/cpu/guest64.h"
 
-#define STR(x)	#x
+#define STR(x)  #x
 #define XSTR(x) STR(x)
-#define ROUNDS	20000000
+#define ROUNDS  20000000
 
-GUEST(alu, "mov $" XSTR(ROUNDS) ", %ecx\n"
-	   "1: add %rcx, %rax\n xor %rax, %rdx\n lea 3(%rdx,%rax), %rsi\n shl $1, %rdx\n"
-	   "inc %rdi\n mov %rsi, %rbx\n and $0xff, %ebx\n sub %rbx, %rdx\n"
-	   "dec %ecx\n jnz 1b\n hlt");
+GUEST(alu,
+      "mov $" XSTR(
+	      ROUNDS) ", %ecx\n"
+		      "1: add %rcx, %rax\n xor %rax, %rdx\n lea 3(%rdx,%rax), %rsi\n shl $1, %rdx\n"
+		      "inc %rdi\n mov %rsi, %rbx\n and $0xff, %ebx\n sub %rbx, %rdx\n"
+		      "dec %ecx\n jnz 1b\n hlt");
 GUEST(short_blocks, "mov $" XSTR(ROUNDS) ", %ecx\n"
-		    "1: add %rcx, %rax\n test $1, %al\n jz 2f\n inc %rdx\n"
-		    "2: dec %ecx\n jnz 1b\n hlt");
-GUEST(memory, "mov $" XSTR(ROUNDS) ", %ecx\n mov $0x300000, %ebx\n"
-	      "1: mov (%rbx), %rax\n add %rcx, %rax\n mov %rax, 8(%rbx)\n add $1, (%rbx)\n"
-	      "mov 16(%rbx,%rdx,8), %rsi\n push %rax\n pop %rdi\n dec %ecx\n jnz 1b\n hlt");
+					 "1: add %rcx, %rax\n test $1, %al\n jz 2f\n inc %rdx\n"
+					 "2: dec %ecx\n jnz 1b\n hlt");
+GUEST(memory,
+      "mov $" XSTR(
+	      ROUNDS) ", %ecx\n mov $0x300000, %ebx\n"
+		      "1: mov (%rbx), %rax\n add %rcx, %rax\n mov %rax, 8(%rbx)\n add $1, (%rbx)\n"
+		      "mov 16(%rbx,%rdx,8), %rsi\n push %rax\n pop %rdi\n dec %ecx\n jnz 1b\n hlt");
 GUEST(calls, "mov $" XSTR(ROUNDS) ", %ecx\n"
-	     "1: call 2f\n dec %ecx\n jnz 1b\n hlt\n"
-	     "2: inc %rax\n ret");
-GUEST(indirect, "mov $" XSTR(ROUNDS) ", %ecx\n lea 2f(%rip), %rsi\n"
-		"1: mov %ecx, %eax\n and $3, %eax\n lea (%rsi,%rax,8), %rax\n jmp *%rax\n"
-		".balign 8\n 2: .rept 4\n inc %rdx\n jmp 3f\n .balign 8\n .endr\n"
-		"3: dec %ecx\n jnz 1b\n hlt");
+				  "1: call 2f\n dec %ecx\n jnz 1b\n hlt\n"
+				  "2: inc %rax\n ret");
+GUEST(indirect,
+      "mov $" XSTR(
+	      ROUNDS) ", %ecx\n lea 2f(%rip), %rsi\n"
+		      "1: mov %ecx, %eax\n and $3, %eax\n lea (%rsi,%rax,8), %rax\n jmp *%rax\n"
+		      ".balign 8\n 2: .rept 4\n inc %rdx\n jmp 3f\n .balign 8\n .endr\n"
+		      "3: dec %ecx\n jnz 1b\n hlt");
 
 struct loop {
 	const char *name;
