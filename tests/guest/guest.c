@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "guest.h"
 
-#include <stdarg.h>
-
 #define CPUS_MAX        8
-#define COM1            0x3f8
 #define AP_PAGE         0x8000ul
 #define SEL_KERNEL_CODE 0x08
 #define SEL_TSS         0x50 /* of processor 0; two GDT slots each */
@@ -33,121 +30,8 @@ struct catch_frame {
 static struct catch_frame *volatile catching[CPUS_MAX];
 static u8 fault_stacks[CPUS_MAX][8192] __attribute__((aligned(16)));
 static u8 user_stacks[CPUS_MAX][8192] __attribute__((aligned(16)));
-static unsigned test_number;
-static bool test_failed;
-static const char *skip_reason;
 static void (*volatile cpu_fn)(unsigned cpu);
 static volatile u32 cpus_done;
-
-/* --- memory functions that the compiler calls ------------------------------------ */
-void *memset(void *p, int c, size_t n)
-{
-	void *d = p;
-
-	__asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(c) : "memory");
-	return p;
-}
-
-void *memcpy(void *d, const void *s, size_t n)
-{
-	void *r = d;
-
-	__asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n)::"memory");
-	return r;
-}
-
-int memcmp(const void *a, const void *b, size_t n)
-{
-	const u8 *x = a, *y = b;
-
-	for (size_t i = 0; i < n; i++) {
-		if (x[i] != y[i]) {
-			return x[i] - y[i];
-		}
-	}
-	return 0;
-}
-
-/* --- output ------------------------------------------------------------------------- */
-static void put_char(char c)
-{
-	while (!(inb(COM1 + 5) & 0x20)) {
-	}
-	outb(COM1, (u8)c);
-}
-
-static void put_number(u64 v, unsigned base)
-{
-	char buffer[24];
-	int i = 0;
-
-	do {
-		buffer[i++] = "0123456789abcdef"[v % base];
-		v /= base;
-	} while (v);
-	while (i) {
-		put_char(buffer[--i]);
-	}
-}
-
-void print(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	for (; *fmt; fmt++) {
-		if (*fmt != '%') {
-			put_char(*fmt);
-			continue;
-		}
-		switch (*++fmt) {
-		case 's':
-			for (const char *s = va_arg(ap, const char *); *s; s++) {
-				put_char(*s);
-			}
-			break;
-		case 'x':
-			put_number(va_arg(ap, u64), 16);
-			break;
-		case 'd':
-		case 'u':
-			put_number(va_arg(ap, u64), 10);
-			break;
-		default:
-			put_char(*fmt);
-		}
-	}
-	va_end(ap);
-}
-
-void check_true(bool ok, const char *what, int line)
-{
-	if (!ok) {
-		test_failed = true;
-		print("# line %d: %s\n", (u64)line, what);
-	}
-}
-
-void check_equal(u64 got, u64 want, const char *what, int line)
-{
-	if (got != want) {
-		test_failed = true;
-		print("# line %d: %s is 0x%x, want 0x%x\n", (u64)line, what, got, want);
-	}
-}
-
-void skip(const char *reason)
-{
-	skip_reason = reason;
-}
-
-static void finish(unsigned code)
-{
-	outb(0xf4, (u8)code);
-	for (;;) {
-		__asm__ volatile("cli; hlt");
-	}
-}
 
 /* --- exceptions ------------------------------------------------------------------------ */
 unsigned cpu_number(void)
@@ -175,7 +59,7 @@ void trap(struct regs *r)
 	}
 	print("Bail out! exception %u error 0x%x rip 0x%x cr2 0x%x on processor %u\n", r->vector,
 	      r->error, r->rip, cr2, (u64)cpu);
-	finish(0x7f);
+	report_exit(0x7f);
 }
 
 long catch_call(void (*fn)(void *), void *arg, struct caught *c)
@@ -308,6 +192,11 @@ void cpus_run(void (*fn)(unsigned cpu))
 	}
 }
 
+static void forget_hook(void)
+{
+	trap_hook = NULL;
+}
+
 void start_c(unsigned cpu)
 {
 	load_tables(cpu);
@@ -323,16 +212,7 @@ void start_c(unsigned cpu)
 	/* both 8259 masked */
 	outb(0x21, 0xff);
 	outb(0xa1, 0xff);
-	for (const struct guest_test *t = tests; t->name; t++) {
-		test_failed = false;
-		skip_reason = NULL;
-		t->fn();
-		trap_hook = NULL;
-		print("%s %u %s", test_failed ? "not ok" : "ok", (u64)++test_number, t->name);
-		print(skip_reason && !test_failed ? " # SKIP %s\n" : "\n", skip_reason);
-	}
-	print("1..%u\n", (u64)test_number);
-	finish(0);
+	report_run(forget_hook);
 }
 
 /* --- paging -------------------------------------------------------------------------------------

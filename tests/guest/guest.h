@@ -6,28 +6,7 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
-
-struct guest_test {
-	const char *name;
-	void (*fn)(void);
-};
-extern const struct guest_test tests[]; /* ends with a NULL name */
-
-/* --- results ------------------------------------------------------------------ */
-void check_true(bool ok, const char *what, int line);
-void check_equal(u64 got, u64 want, const char *what, int line);
-void skip(const char *reason);
-#define CHECK(c)       check_true((c), #c, __LINE__)
-#define CHECK_EQ(a, b) check_equal((u64)(a), (u64)(b), #a, __LINE__)
-void print(const char *fmt, ...); /* %s %d %u %x (all integers 64 bits wide) */
+#include "report.h"
 
 /* --- exceptions --------------------------------------------------------------------- */
 struct regs {
@@ -75,10 +54,6 @@ void cpus_run(void (*fn)(unsigned cpu));
 unsigned cpu_number(void);
 
 /* --- hardware ------------------------------------------------------------------------------ */
-static inline void outb(u16 port, u8 v)
-{
-	__asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port));
-}
 static inline void outl(u16 port, u32 v)
 {
 	__asm__ volatile("outl %0, %1" ::"a"(v), "Nd"(port));
@@ -86,12 +61,6 @@ static inline void outl(u16 port, u32 v)
 static inline void outw(u16 port, u16 v)
 {
 	__asm__ volatile("outw %0, %1" ::"a"(v), "Nd"(port));
-}
-static inline u8 inb(u16 port)
-{
-	u8 v;
-	__asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
-	return v;
 }
 static inline u64 rdmsr(u32 index)
 {
@@ -172,6 +141,3 @@ void apic_eoi(void);
 extern volatile u64 window_pt[512], page_dirs[], pdpt[], pml4[];
 void window_init(void);
 extern u8 scratch[8][4096]; /* page-aligned, to be mapped */
-void *memset(void *p, int c, size_t n);
-void *memcpy(void *d, const void *s, size_t n);
-int memcmp(const void *a, const void *b, size_t n);

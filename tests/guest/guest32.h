@@ -5,26 +5,7 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
-
-struct guest_test {
-	const char *name;
-	void (*fn)(void);
-};
-extern const struct guest_test tests[];
-
-void check_equal(u32 got, u32 want, const char *what, int line);
-void skip(const char *reason);
-void print(const char *fmt, ...); /* %s %u %x, 32 bits wide */
-#define CHECK(c)       check_equal(!!(c), 1, #c, __LINE__)
-#define CHECK_EQ(a, b) check_equal((u32)(a), (u32)(b), #a, __LINE__)
+#include "report.h"
 
 struct regs {
 	u32 edi, esi, ebp, esp_unused, ebx, edx, ecx, eax, ds, es, fs, gs;
@@ -57,5 +38,3 @@ static inline void *low(u32 address)
 	return (void *)address;
 }
 #define REAL_DATA ((volatile u16 *)low(0x600))
-void *memset(void *p, int c, size_t n);
-void *memcpy(void *d, const void *s, size_t n);
