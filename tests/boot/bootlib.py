@@ -7,6 +7,9 @@ import sys
 
 COMPLAINT = r"BUG:|WARNING:|Call Trace|rcu.*stall|Kernel panic|clocksource.*unstable|self-?tests.*failed"
 
+# Linux 6.1 breaks the balloon's queues at shutdown while free pages may still be reported: its own race.
+OWN_RACE = r"WARNING:[^\n]*virtballoon_free_page_report[\s\S]*?---\[ end trace"
+
 
 class Tap:
     def __init__(self):
@@ -21,6 +24,7 @@ class Tap:
         sys.stdout.flush()
 
     def no_complaint(self, out, what="the kernel has no complaint"):
+        out = re.sub(OWN_RACE, "", out)
         found = re.search(COMPLAINT, out)
         self.check(not found, what, out[max(0, found.start() - 1000):found.end() + 2000] if found else "")
 
