@@ -490,7 +490,7 @@ static inline struct block *block_front(struct vcpu *cpu)
 	struct block *b = cpu->front[front_hash(rip)];
 	gva_t lin = linear_rip(cpu, rip);
 	const struct tlb_entry *e = mmu_tlb(cpu, lin);
-	uint8_t *host = (uint8_t *)(uintptr_t)(lin + e->add);
+	uint8_t *host = tlb_host(e, lin);
 
 	if (unlikely(b->rip != rip || b->key != cpu->key || lin - e->xtag > b->last_offset ||
 		     !vectors_same(b, host))) {

@@ -30,7 +30,7 @@ struct dt_soft {
 static void no_entry(struct tlb_entry *e, uint64_t page)
 {
 	e->rtag = e->wtag = e->xtag = (page ^ 1) * DT_PAGE;
-	e->add = 0;
+	e->host = 0;
 }
 
 static void map_page(struct dt_soft *s, uint64_t lin, uint8_t *host, bool write)
@@ -39,7 +39,7 @@ static void map_page(struct dt_soft *s, uint64_t lin, uint8_t *host, bool write)
 
 	e->rtag = lin;
 	e->wtag = write ? lin : e->wtag;
-	e->add = (uint64_t)(uintptr_t)host - lin;
+	e->host = (uint64_t)(uintptr_t)host;
 }
 
 static bool canonical(gva_t lin)
@@ -66,7 +66,7 @@ static uint8_t *byte_at(struct vcpu *cpu, gva_t lin, bool write)
 					     .payload = lin };
 		return NULL;
 	}
-	return (uint8_t *)(uintptr_t)(lin + e->add);
+	return tlb_host(e, lin);
 }
 
 static bool check_range(struct vcpu *cpu, gva_t lin, unsigned size, bool write)

@@ -634,9 +634,8 @@ static void host_address(struct stub_code *c, const struct form *f, bool aligned
 		stub_byte(c, f->mem_size - 1);
 		ret_slow[1] = stub_jcc(c, 5);
 	}
-	stub_bytes(c, 3, "\x48\x03\x50"); /* add add(%rax), %rdx; mov %rdx, %rcx */
-	stub_byte(c, offsetof(struct tlb_entry, add));
-	stub_bytes(c, 3, "\x48\x89\xd1");
+	stub_bytes(c, 3, "\x48\x03\x48"); /* add host(%rax), %rcx */
+	stub_byte(c, offsetof(struct tlb_entry, host));
 }
 
 static void land_slow(struct stub_code *c, const unsigned slow[2])

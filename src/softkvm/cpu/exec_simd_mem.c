@@ -33,7 +33,7 @@ static inline void *load_ptr(struct vcpu *cpu, const struct insn *in, unsigned s
 	}
 	e = mmu_tlb(cpu, lin);
 	if (likely(lin - e->rtag <= 4096 - size)) {
-		return (void *)(uintptr_t)(lin + e->add);
+		return tlb_host(e, lin);
 	}
 	return mmu_slow_load(cpu, lin, cpu->fpu.bounce, size, false) ? cpu->fpu.bounce : NULL;
 }

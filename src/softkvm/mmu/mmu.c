@@ -149,7 +149,7 @@ static uint8_t *fill(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_
 	      walk_allows(&m->env, r, walk_how(ACC_WRITE, kind));
 	x = walk_allows(&m->env, r, walk_how(ACC_EXEC, kind));
 	f.x = x && (acc == ACC_EXEC || (code && old->xtag == f.lin &&
-					old->add == (uint64_t)(uintptr_t)f.host - f.lin));
+					old->host == (uint64_t)(uintptr_t)f.host));
 	f.note = page | (r->global ? NOTE_GLOBAL : 0) | (uint32_t)r->size << NOTE_SIZE_SHIFT |
 		 (f.r && watched ? NOTE_RSLOW : 0) | (f.w && (watched || code) ? NOTE_WSLOW : 0) |
 		 (x ? NOTE_EXEC : 0);
@@ -187,7 +187,7 @@ bool mmu_access(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_kind 
 	uint32_t error;
 
 	if (known(&t->entry[i], &t->note[i], lin & PAGE_MASK, acc)) {
-		ret->host = (uint8_t *)(uintptr_t)(lin + t->entry[i].add);
+		ret->host = tlb_host(&t->entry[i], lin);
 		ret->gpa = (t->note[i].flags & GPA_PAGE_MASK) | (lin & 4095);
 		return true;
 	}

@@ -26,11 +26,10 @@
 /*
  * Tags are page-aligned linear addresses; an entry that grants nothing holds a
  * tag of another page index, which no address of this index can match.
- * host address = linear address + add.
  */
 struct tlb_entry {
 	uint64_t rtag, wtag, xtag;
-	uint64_t add;
+	uint64_t host; /* address of the page in this process */
 };
 
 enum mmu_access { ACC_READ = 0, ACC_WRITE = 1, ACC_EXEC = 2, ACC_RMW = 3 };
@@ -43,13 +42,19 @@ static inline struct tlb_entry *mmu_tlb(const struct vcpu *cpu, gva_t lin)
 	return &cpu->tlb[(lin >> 12) & (TLB_ENTRIES - 1)];
 }
 
+/* Where an address that the entry grants lies in this process. */
+static inline void *tlb_host(const struct tlb_entry *e, gva_t lin)
+{
+	return (void *)(uintptr_t)(e->host + (lin & 4095));
+}
+
 /* Read or write `size` (a constant) bytes at a linear address with the current privilege. */
 static inline bool mmu_load(struct vcpu *cpu, gva_t lin, void *out, unsigned size)
 {
 	const struct tlb_entry *e = mmu_tlb(cpu, lin);
 
 	if (likely(lin - e->rtag <= 4096 - size)) {
-		memcpy(out, (const void *)(uintptr_t)(lin + e->add), size);
+		memcpy(out, tlb_host(e, lin), size);
 		return true;
 	}
 	return mmu_slow_load(cpu, lin, out, size, false);
@@ -60,7 +65,7 @@ static inline bool mmu_store(struct vcpu *cpu, gva_t lin, const void *in, unsign
 	const struct tlb_entry *e = mmu_tlb(cpu, lin);
 
 	if (likely(lin - e->wtag <= 4096 - size)) {
-		memcpy((void *)(uintptr_t)(lin + e->add), in, size);
+		memcpy(tlb_host(e, lin), in, size);
 		return true;
 	}
 	return mmu_slow_store(cpu, lin, in, size, false);
@@ -79,7 +84,7 @@ static inline void *mmu_rmw(struct vcpu *cpu, gva_t lin, unsigned size, bool *re
 	const struct tlb_entry *e = mmu_tlb(cpu, lin);
 
 	if (likely(lin - e->wtag <= 4096 - size)) {
-		return (void *)(uintptr_t)(lin + e->add);
+		return tlb_host(e, lin);
 	}
 	return mmu_rmw_slow(cpu, lin, size, ret_slow);
 }

@@ -116,7 +116,7 @@ void tlb_put(struct tlb_table *t, const struct tlb_fill *f)
 	if (size != PAGE_4K) {
 		t->large[size] |= large_bit(f->lin, size);
 	}
-	e->add = (uint64_t)(uintptr_t)f->host - f->lin;
+	e->host = (uint64_t)(uintptr_t)f->host;
 	e->rtag = f->r ? f->lin : tag_empty(i);
 	e->wtag = f->w ? f->lin : tag_empty(i);
 	e->xtag = f->x ? f->lin : tag_empty(i);
@@ -136,7 +136,7 @@ static void table_drop_tags(struct tlb_table *t, uint64_t host, bool exec)
 		struct tlb_entry *e = &t->entry[i];
 		struct tlb_note *note = &t->note[i];
 
-		if (e->add + note->lin != host || !(note->flags & NOTE_VALID)) {
+		if (e->host != host || !(note->flags & NOTE_VALID)) {
 			continue;
 		}
 		if (exec) {
