@@ -92,6 +92,8 @@ struct vcpu *dt_soft_vcpu(struct dt_soft *s);
 /* Decode, bind, run. *ret_in: the decoded instruction (op OP_NONE: #UD by the decoder). */
 void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *ret,
 		 struct insn *ret_in);
+/* May user mode read [lin, lin+size)? False: vector, error and cr2 of *ret are the fault. */
+bool dt_soft_access(struct dt_soft *s, uint64_t lin, unsigned size, struct dt_result *ret);
 
 /* --- difftest.c ------------------------------------------------------------------------------- */
 struct dt_options {

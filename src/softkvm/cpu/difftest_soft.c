@@ -285,6 +285,15 @@ static void take_fault(const struct vcpu *cpu, struct dt_result *ret)
 	ret->cr2 = cpu->fault.has_payload ? cpu->fault.payload : 0;
 }
 
+bool dt_soft_access(struct dt_soft *s, uint64_t lin, unsigned size, struct dt_result *ret)
+{
+	if (check_range(&s->cpu, lin, size, false)) {
+		return true;
+	}
+	take_fault(&s->cpu, ret);
+	return false;
+}
+
 void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *ret,
 		 struct insn *ret_in)
 {
