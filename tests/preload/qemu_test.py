@@ -15,6 +15,10 @@ import tempfile
 
 QEMU = "qemu-system-x86_64"
 LIMIT_SECONDS = 300  # against a hang
+COMPLAINT = re.compile(r"\bBUG\b|WARNING|Call Trace|rcu.*stall|soft lockup")
+# On AMD's Zen 1 to 4 the kernel gives this advice unless CPUID says SRSO_NO. softkvm says so, but
+# Debian's QEMU (7.2) does not know the leaf, 80000021H, and leaves it out.
+ADVICE = "Speculative Return Stack Overflow: WARNING: See https:"
 
 
 def boot(softkvm, files, machine, cpus, disk):
@@ -29,6 +33,10 @@ def boot(softkvm, files, machine, cpus, disk):
     except subprocess.TimeoutExpired as e:
         return None, (e.stdout or b"").decode(errors="replace"), ""
     return done.returncode, done.stdout, done.stderr
+
+
+def complaints(out):
+    return [line for line in out.split("\n") if COMPLAINT.search(line) and ADVICE not in line]
 
 
 def main():
@@ -48,11 +56,12 @@ def main():
              ("the disk /dev/vda is mounted" in out, "the disk is mounted"),
              ("the network is up: 10.0.2.15/24" in out, "the network is up"),
              (re.search(r"read it back \(boot 1 ", out), "the disk takes data and gives it back"),
-             (not re.search(r"\bBUG\b|WARNING|Call Trace|rcu.*stall|soft lockup", out), "the kernel has no complaint"),
+             (not complaints(out), "the kernel has no complaint"),
              (status == 0, "power-off ends QEMU with status 0")]
     for number, (ok, name) in enumerate(wants, 1):
         print(f"{'ok' if ok else 'not ok'} {number} {name}")
     if not all(ok for ok, _ in wants):
+        print("\n".join("# " + line for line in complaints(out)))
         print("\n".join("# " + line for line in (out + err).strip().split("\n")[-60:]))
     print(f"1..{len(wants)}")
     return 0 if all(ok for ok, _ in wants) else 1
