@@ -54,8 +54,6 @@ struct board_layout {
 	bool has_com1;
 };
 
-/* RAM at the most: what 40 bits of physical address hold besides the windows. */
-#define BOARD_MEMORY_MAX (GIB(1024) - GIB(64))
 #define BOARD_MEMORY_MIN MIB(4)
 
 /* `memory_bytes` checked: a multiple of 4096 within the limits. */

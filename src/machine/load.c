@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/assert.h"
+#include "base/hint.h"
 #include "machine/load_int.h"
 
 int load_fail(struct load_error *e, int err, const char *fmt, ...)
@@ -36,8 +37,8 @@ static int open_file(const char *what, const char *path, struct load_file *f, st
 	AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0 || fstat(fd, &st) < 0) {
-		return load_fail(e, errno, "%s %s: cannot be opened: %s", what, path,
-				 strerror(errno));
+		return load_fail(e, errno, "%s %s: cannot be opened: %s%s", what, path,
+				 strerror(errno), hint_path(errno));
 	}
 	if (!S_ISREG(st.st_mode)) {
 		return load_fail(e, EINVAL, "%s %s: is %s; give a file", what, path,
@@ -408,7 +409,8 @@ static int open_all(struct load *l, const char *kernel, const char *initrd, cons
 		return r;
 	}
 	if (cmdline && strlen(cmdline) > LOAD_CMDLINE_MAX) {
-		return load_fail(e, E2BIG, "command line: has %zu bytes, at most %u are possible",
+		return load_fail(e, E2BIG,
+				 "command line: has %zu bytes, at most %u are possible; shorten it",
 				 strlen(cmdline), LOAD_CMDLINE_MAX);
 	}
 	l->cmdline = strdup(cmdline ? cmdline : "");

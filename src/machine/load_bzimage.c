@@ -209,9 +209,10 @@ int load_bzimage(struct load *l, struct mem *m, const struct load_params *p,
 		return r;
 	}
 	if (strlen(l->cmdline) > h.cmdline_max) {
-		return load_fail(e, E2BIG,
-				 "command line: has %zu bytes, kernel %s takes at most %u",
-				 strlen(l->cmdline), l->kernel.name, h.cmdline_max);
+		return load_fail(
+			e, E2BIG,
+			"command line: has %zu bytes, kernel %s takes at most %u; shorten it",
+			strlen(l->cmdline), l->kernel.name, h.cmdline_max);
 	}
 	r = choose_address(l, &h, p, &at, e);
 	if (r < 0) {

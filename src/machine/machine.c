@@ -254,9 +254,12 @@ static int make_balloon(struct machine *m, const struct machine_config *c)
 
 static int make_vsock(struct machine *m, const struct machine_config *c)
 {
-	struct virtio_vsock_options o = { .cid = c->vsock_cid, .path = c->vsock_path };
+	struct virtio_vsock_options o = { .cid = c->vsock.cid,
+					  .listen_fd = c->vsock.listen_fd,
+					  .connect = c->vsock.connect,
+					  .opaque = c->vsock.opaque };
 
-	return c->vsock_cid ? virtio_vsock_new(m->pci, -1, &o, NULL) : 0;
+	return c->vsock.cid ? virtio_vsock_new(m->pci, -1, &o, NULL) : 0;
 }
 
 /* All that is on the board. PCI functions take slots in this order. */
@@ -281,6 +284,13 @@ static int fail(int r, char *error, size_t size, const char *what)
 	return r;
 }
 
+static int fail_ram(int r, const struct machine_config *c, char *error, size_t size)
+{
+	snprintf(error, size, "memory of %llu MiB: cannot be had: %s; give less with --memory",
+		 (unsigned long long)(c->memory_bytes / MIB(1)), strerror(-r));
+	return r;
+}
+
 static int make_devices(struct machine *m, const struct machine_config *c, char *error,
 			size_t error_size)
 {
@@ -288,7 +298,9 @@ static int make_devices(struct machine *m, const struct machine_config *c, char 
 		int r = board[i].make(m, c);
 
 		if (r < 0) {
-			return fail(r, error, error_size, board[i].name);
+			return board[i].make == make_ram
+				       ? fail_ram(r, c, error, error_size)
+				       : fail(r, error, error_size, board[i].name);
 		}
 	}
 	return 0;
@@ -307,19 +319,19 @@ static int check(const struct machine_config *c, char *error, size_t size)
 			 MACHINE_CPUS_MAX);
 		return -EINVAL;
 	}
-	if (c->memory_bytes < BOARD_MEMORY_MIN || c->memory_bytes > BOARD_MEMORY_MAX ||
+	if (c->memory_bytes < BOARD_MEMORY_MIN || c->memory_bytes > MACHINE_MEMORY_MAX ||
 	    c->memory_bytes % 4096) {
 		snprintf(error, size,
 			 "memory of %llu bytes: between %llu MiB and %llu GiB are possible, in "
 			 "steps of 4 KiB",
 			 (unsigned long long)c->memory_bytes,
 			 (unsigned long long)(BOARD_MEMORY_MIN / MIB(1)),
-			 (unsigned long long)(BOARD_MEMORY_MAX / GIB(1)));
+			 (unsigned long long)(MACHINE_MEMORY_MAX / GIB(1)));
 		return -EINVAL;
 	}
-	if (c->vsock_cid && (c->vsock_cid < 3 || !c->vsock_path)) {
-		snprintf(error, size, "vsock %u: give a number of 3 or more and a socket's path",
-			 c->vsock_cid);
+	if (c->vsock.cid && (c->vsock.cid < 3 || !c->vsock.connect)) {
+		snprintf(error, size, "vsock %u: give a number of 3 or more and its sockets",
+			 c->vsock.cid);
 		return -EINVAL;
 	}
 	return 0;

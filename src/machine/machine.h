@@ -11,9 +11,11 @@
 #include "mem/mem.h"
 #include "netio/netio.h"
 
-#define MACHINE_CPUS_MAX   255
-#define MACHINE_DISKS_MAX  16
-#define MACHINE_NICS_MAX   8
+#define MACHINE_CPUS_MAX  255
+#define MACHINE_DISKS_MAX 16
+#define MACHINE_NICS_MAX  8
+/* RAM at the most: what 40 bits of physical address hold besides the windows. */
+#define MACHINE_MEMORY_MAX (GIB(1024) - GIB(64))
 #define MACHINE_LOWMEM_END 0x80000000ull /* RAM below the PCI hole ends here at the most (q35) */
 
 struct machine;
@@ -29,6 +31,14 @@ struct machine_nic {
 	uint8_t mac[6];
 };
 
+/* As struct virtio_vsock_options. */
+struct machine_vsock {
+	uint32_t cid; /* 0: none */
+	int listen_fd;
+	int (*connect)(void *opaque, uint32_t port);
+	void *opaque;
+};
+
 /* All strings are copied; all handles borrowed until machine_free(). */
 struct machine_config {
 	unsigned cpus;
@@ -40,8 +50,7 @@ struct machine_config {
 	struct machine_nic nics[MACHINE_NICS_MAX];
 	unsigned nic_count;
 	bool rng, balloon, debug_exit;
-	uint32_t vsock_cid;     /* 0: none */
-	const char *vsock_path; /* the UNIX socket of the vsock; wanted if there is a cid */
+	struct machine_vsock vsock;
 	const char *kernel, *initrd, *cmdline; /* paths; kernel NULL: firmware (not yet) */
 };
 

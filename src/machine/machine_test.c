@@ -48,10 +48,10 @@ static void test_bad_configs(struct test *t)
 	c.memory_bytes = GIB(2048);
 	CHECK(t, refused(b, &c, -EINVAL, "memory"));
 	c = b->config;
-	c.vsock_cid = 2;
+	c.vsock.cid = 2;
 	CHECK(t, refused(b, &c, -EINVAL, "vsock"));
-	c.vsock_cid = 3;
-	c.vsock_path = NULL;
+	c.vsock.cid = 3;
+	c.vsock.connect = NULL;
 	CHECK(t, refused(b, &c, -EINVAL, "vsock"));
 	CHECK_EQ(t, mem_region_count(b->bus->env.mem), 0); /* not even RAM was added */
 	testboard_free(b);

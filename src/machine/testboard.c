@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/unix_socket.h"
 #include "dev/char/chardev.h"
 
 #define KERNEL_AT    0x100000u
@@ -48,6 +49,12 @@ static void make_files(struct testboard *t)
 	write_kernel(t->kernel);
 }
 
+/* Nobody listens on the host. */
+static int refuse(void *opaque, uint32_t port)
+{
+	return -ECONNREFUSED;
+}
+
 struct testboard *testboard_prepare(void)
 {
 	struct testboard *t = calloc(1, sizeof(*t));
@@ -59,6 +66,7 @@ struct testboard *testboard_prepare(void)
 	ASSERT(chardev_memory_new(t->bus->loop, &t->virtio_console) == 0);
 	ASSERT(netio_pair_new(t->bus->loop, &t->net, &t->net_peer) == 0);
 	t->disk = disk_new(t->bus->loop);
+	ASSERT(unix_listen(t->socket, 4, &t->vsock_fd) == 0);
 	t->config = (struct machine_config){
 		.cpus = 3,
 		.memory_bytes = TESTBOARD_RAM_BYTES,
@@ -71,8 +79,7 @@ struct testboard *testboard_prepare(void)
 		.rng = true,
 		.balloon = true,
 		.debug_exit = true,
-		.vsock_cid = 3,
-		.vsock_path = t->socket,
+		.vsock = { .cid = 3, .listen_fd = t->vsock_fd, .connect = refuse },
 		.kernel = t->kernel,
 		.cmdline = "hello",
 	};
@@ -103,6 +110,7 @@ void testboard_free(struct testboard *t)
 	chardev_free(t->virtio_console);
 	testbus_free(t->bus);
 	unlink(t->kernel);
+	close(t->vsock_fd);
 	unlink(t->socket);
 	ASSERT(rmdir(t->dir) == 0);
 	free(t);

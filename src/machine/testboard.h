@@ -19,6 +19,7 @@ struct testboard {
 	struct netio *net, *net_peer; /* joined back to back */
 	char dir[32];                 /* temporary, with the kernel and the vsock's socket */
 	char kernel[64], socket[64];
+	int vsock_fd;
 	struct machine_config config; /* as machine_new() got it */
 };
 

@@ -17,8 +17,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
+#include "base/hint.h"
+#include "base/unix_socket.h"
 #include "vmm/json.h"
 #include "vmm/vmm_int.h"
 
@@ -463,60 +464,16 @@ void monitor_event(struct monitor *m, const char *name, const char *data)
 
 /* --- opening ------------------------------------------------------------------------------ */
 
-/* A socket that nobody listens on any more may go. */
-static bool is_dead_socket(const struct sockaddr_un *addr)
-{
-	struct stat st;
-	AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	return fd >= 0 && lstat(addr->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-	       connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
-	       errno == ECONNREFUSED;
-}
-
-static int bind_and_listen(int fd, const struct sockaddr_un *addr)
-{
-	int r;
-
-	/* The file gets the socket's mode. */
-	if (fchmod(fd, 0600) < 0) {
-		return -errno;
-	}
-	r = bind(fd, (const struct sockaddr *)addr, sizeof(*addr));
-	if (r < 0 && errno == EADDRINUSE && is_dead_socket(addr)) {
-		unlink(addr->sun_path);
-		r = bind(fd, (const struct sockaddr *)addr, sizeof(*addr));
-	}
-	if (r < 0) {
-		return -errno;
-	}
-	if (listen(fd, BACKLOG) < 0) {
-		r = -errno;
-		unlink(addr->sun_path);
-		return r;
-	}
-	return 0;
-}
-
 int monitor_new(struct vmm *v, const char *path, char *error, size_t error_size,
 		struct monitor **ret)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	AUTO_FD fd = -1;
 	struct monitor *m;
-	int r;
+	int r = unix_listen(path, BACKLOG, &fd);
 
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		snprintf(error, error_size, "monitor %s: the path is too long; at most %zu bytes",
-			 path, sizeof(addr.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	memcpy(addr.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	r = fd < 0 ? -errno : bind_and_listen(fd, &addr);
 	if (r < 0) {
 		snprintf(error, error_size, "monitor %s: cannot listen: %s%s", path, strerror(-r),
-			 r == -EADDRINUSE ? "; is it another guest's? give another path" : "");
+			 hint_path(r));
 		return r;
 	}
 	m = calloc(1, sizeof(*m));

@@ -309,7 +309,8 @@ static void test_socket_files(struct test *t)
 		monitor_new(&x.vmm, "/nonexistent/dir/m", x.error, sizeof(x.error), &x.vmm.monitor),
 		-ENOENT);
 	CHECK_STR(t, x.error,
-		  "monitor /nonexistent/dir/m: cannot listen: No such file or directory");
+		  "monitor /nonexistent/dir/m: cannot listen: No such file or directory; "
+		  "check the path");
 	teardown(&y);
 	teardown(&x);
 }

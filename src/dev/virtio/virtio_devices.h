@@ -89,13 +89,17 @@ void virtio_balloon_get_stats(struct pci_dev *p, struct virtio_balloon_stats *re
 struct virtio_vsock_options {
 	uint32_t cid; /* the guest's context id, 3 or more */
 	/*
-	 * A UNIX socket made here: a program connects, sends "CONNECT <port>\n", gets
-	 * "OK <port>\n" once the guest accepts, then is joined to the guest's port. A guest that
-	 * connects to host port N is joined to the socket "<path>_N". Copied.
-	 * -EADDRINUSE if something listens there; a stale one is replaced. The file stays at the
-	 * end: who gave the path removes it, as a sandbox does not let the guest's process do so.
+	 * A listening UNIX socket, non-blocking, borrowed: a program connects, sends
+	 * "CONNECT <port>\n", gets "OK <port>\n" once the guest accepts, then is joined to the
+	 * guest's port.
 	 */
-	const char *path;
+	int listen_fd;
+	/*
+	 * The guest connects to a port of the host: a connected, non-blocking descriptor, which
+	 * is the device's from then on, or -errno. On the loop's thread; must not block.
+	 */
+	int (*connect)(void *opaque, uint32_t port);
+	void *opaque;
 };
 int virtio_vsock_new(struct pci_host *h, int devfn, const struct virtio_vsock_options *o,
 		     struct pci_dev **ret);

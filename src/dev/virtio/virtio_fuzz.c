@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "base/assert.h"
+#include "base/unix_socket.h"
 #include "block/block.h"
 #include "dev/char/chardev.h"
 #include "dev/virtio/testdrv.h"
@@ -43,7 +43,7 @@ struct target {
 	struct netio *near, *far;
 	struct chardev *chars[2];
 	char path[64];
-	int host_fd;
+	int host_fd, listen_fd;
 	uint64_t features;
 	unsigned queues;
 	uint16_t next[TESTDRV_QUEUES_MAX];
@@ -96,12 +96,28 @@ static int make_console(struct target *t)
 	return virtio_console_new(t->d->host, -1, &v, &t->pci);
 }
 
+/* The guest's way to a program of the host; with odd ports there is one. */
+static int host_connect(void *opaque, uint32_t port)
+{
+	int fds[2];
+
+	if (port % 2 == 0) {
+		return -ECONNREFUSED;
+	}
+	ASSERT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
+	fd_closep(&((struct target *)opaque)->host_fd);
+	((struct target *)opaque)->host_fd = fds[0];
+	return fds[1];
+}
+
 static int make_vsock(struct target *t)
 {
-	struct virtio_vsock_options v = { .cid = 3, .path = t->path };
+	struct virtio_vsock_options v = { .cid = 3, .connect = host_connect, .opaque = t };
 
 	snprintf(t->path, sizeof(t->path), "/tmp/lodge-vsock-fuzz.%d", (int)getpid());
 	unlink(t->path);
+	ASSERT(unix_listen(t->path, 64, &t->listen_fd) == 0);
+	v.listen_fd = t->listen_fd;
 	return virtio_vsock_new(t->d->host, -1, &v, &t->pci);
 }
 
@@ -109,7 +125,7 @@ static void target_new(struct target *t, enum device kind)
 {
 	int r = -1;
 
-	*t = (struct target){ .kind = kind, .d = testdrv_new(), .host_fd = -1 };
+	*t = (struct target){ .kind = kind, .d = testdrv_new(), .host_fd = -1, .listen_fd = -1 };
 	switch (kind) {
 	case BLK:
 		r = make_blk(t);
@@ -137,6 +153,8 @@ static void target_free(struct target *t)
 {
 	pci_host_free(t->d->host);
 	fd_closep(&t->host_fd);
+	fd_closep(&t->listen_fd);
+	unlink(t->path);
 	block_close(t->block);
 	netio_free(t->near);
 	netio_free(t->far);
@@ -258,16 +276,12 @@ static void host_console(struct target *t, struct input *in)
 
 static void host_vsock(struct target *t, struct input *in)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	unsigned n = take(in, 1);
 	uint8_t buf[4096] = "CONNECT 5\n";
 
 	if (n & 1) {
 		fd_closep(&t->host_fd);
-		memcpy(a.sun_path, t->path, strlen(t->path));
-		t->host_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		ASSERT(t->host_fd >= 0);
-		if (connect(t->host_fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
+		if (unix_connect(t->path, &t->host_fd) < 0) {
 			return;
 		}
 	}

@@ -214,8 +214,6 @@ static void vsock_free(struct virtio_dev *v)
 	if (s->listen_fd >= 0) {
 		loop_unwatch_fd(v->pci.dev.env->loop, s->listen_fd);
 	}
-	fd_closep(&s->listen_fd);
-	free(s->path);
 }
 
 static const struct virtio_class vsock_class = {
@@ -238,7 +236,7 @@ int virtio_vsock_new(struct pci_host *h, int devfn, const struct virtio_vsock_op
 	struct virtio_vsock *s;
 	int r;
 
-	if (o->cid <= VSOCK_CID_HOST || o->cid == UINT32_MAX || !o->path) {
+	if (o->cid <= VSOCK_CID_HOST || o->cid == UINT32_MAX || !o->connect) {
 		return -EINVAL;
 	}
 	s = calloc(1, sizeof(*s));
@@ -247,19 +245,16 @@ int virtio_vsock_new(struct pci_host *h, int devfn, const struct virtio_vsock_op
 	}
 	s->cid = o->cid;
 	s->listen_fd = -1;
+	s->connect = o->connect;
+	s->connect_opaque = o->opaque;
 	s->next_port = 1u << 30;
 	s->rx = (struct vq_chain){ .iov = s->rx_iov, .gpa = s->rx_gpa, .cap = VSOCK_CHAIN_MAX };
-	s->path = strdup(o->path);
-	if (!s->path) {
-		free(s);
-		return -ENOMEM;
-	}
 	store_le64(s->v.config, s->cid);
 	r = virtio_init(&s->v, &vsock_class, h, devfn, &setup);
 	if (r < 0) {
 		return r;
 	}
-	r = vsock_listen(s);
+	r = vsock_listen(s, o->listen_fd);
 	if (r < 0) {
 		pci_dev_remove(&s->v.pci);
 		return r;

@@ -69,8 +69,9 @@ struct vsock_reset {
 struct virtio_vsock {
 	struct virtio_dev v;
 	uint32_t cid;
-	char *path;
 	int listen_fd;
+	int (*connect)(void *opaque, uint32_t port);
+	void *connect_opaque;
 	bool drop_all; /* the device was reset: the loop's thread closes all */
 	uint32_t next_port;
 	unsigned conn_count;
@@ -101,7 +102,7 @@ void vsock_reset_unknown(struct virtio_vsock *s, uint32_t host_port, uint32_t gu
 /* Send what answers wait and publish all packets. */
 void vsock_flush(struct virtio_vsock *s);
 
-int vsock_listen(struct virtio_vsock *s);
+int vsock_listen(struct virtio_vsock *s, int listen_fd);
 void vsock_close_all(struct virtio_vsock *s);
 struct vsock_conn *vsock_find(struct virtio_vsock *s, uint32_t host_port, uint32_t guest_port);
 /* A packet of this connection, or a request for a new one. May free it. */

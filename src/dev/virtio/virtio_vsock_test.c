@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "base/test.h"
+#include "base/unix_socket.h"
 #include "dev/virtio/testdrv.h"
 #include "dev/virtio/virtio_devices.h"
 #include "dev/virtio/virtio_vsock_int.h"
@@ -19,6 +19,7 @@
 struct link {
 	struct testdrv *d;
 	char dir[64], path[96];
+	int listen_fd;
 	gpa_t tx;
 	gpa_t rx_gpa[VQ_SIZE_MAX]; /* by chain */
 	struct vsock_hdr h;        /* the last packet */
@@ -26,6 +27,17 @@ struct link {
 	uint32_t fwd_cnt; /* what we say */
 	uint32_t buf_alloc;
 };
+
+/* Port N is "<path>_N", as for `lodge run --vsock`. */
+static int host_connect(void *opaque, uint32_t port)
+{
+	char path[128];
+	int fd = -1, r;
+
+	snprintf(path, sizeof(path), "%s_%u", ((struct link *)opaque)->path, port);
+	r = unix_connect(path, &fd);
+	return r < 0 ? r : fd;
+}
 
 static bool link_new(struct link *l)
 {
@@ -39,14 +51,20 @@ static bool link_new(struct link *l)
 		return false;
 	}
 	snprintf(l->path, sizeof(l->path), "%s/v", l->dir);
-	o.path = l->path;
 	l->d = testdrv_new();
+	if (unix_listen(l->path, 64, &l->listen_fd) < 0) {
+		return false;
+	}
+	o.listen_fd = l->listen_fd;
+	o.connect = host_connect;
+	o.opaque = l;
 	return virtio_vsock_new(l->d->host, -1, &o, &p) == 0 && testdrv_attach(l->d, p);
 }
 
 static void link_free(struct link *l)
 {
 	testdrv_free(l->d);
+	close(l->listen_fd);
 	unlink(l->path);
 	rmdir(l->dir);
 }
@@ -168,13 +186,10 @@ static bool silent(struct link *l)
 
 static int unix_socket(const char *path, bool listening)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = -1;
+	int r = listening ? unix_listen(path, 4, &fd) : unix_connect(path, &fd);
 
-	memcpy(a.sun_path, path, strlen(path));
-	if (listening ? bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 4) < 0
-		      : connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
-		close(fd);
+	if (r < 0 || fcntl(fd, F_SETFL, 0) < 0) {
 		return -1;
 	}
 	return fd;
@@ -461,21 +476,20 @@ static void test_reset_closes(struct test *t)
 	link_free(&l);
 }
 
-static void test_path(struct test *t)
+static void test_options(struct test *t)
 {
-	struct virtio_vsock_options o = { .cid = 4 };
+	struct virtio_vsock_options o = { .cid = 2 };
 	struct pci_dev *p;
 	struct link l;
 
 	CHECK(t, link_new(&l));
-	o.path = l.path;
-	CHECK_EQ(t, virtio_vsock_new(l.d->host, -1, &o, &p), -EADDRINUSE);
-	o.cid = 2;
+	o.listen_fd = l.listen_fd;
+	o.connect = host_connect;
+	o.opaque = &l;
 	CHECK_EQ(t, virtio_vsock_new(l.d->host, -1, &o, &p), -EINVAL);
 	pci_dev_remove(l.d->pci);
-	CHECK_EQ(t, access(l.path, F_OK), 0); /* stays, and stands in nobody's way */
 	o.cid = 4;
-	CHECK_EQ(t, virtio_vsock_new(l.d->host, -1, &o, &p), 0);
+	CHECK_EQ(t, virtio_vsock_new(l.d->host, -1, &o, &p), 0); /* the socket is free again */
 	link_free(&l);
 }
 
@@ -489,7 +503,7 @@ static const struct test_case cases[] = {
 	{ "short-buffer", test_short_buffer },
 	{ "flood-of-resets", test_flood_of_resets },
 	{ "reset-closes", test_reset_closes },
-	{ "path", test_path },
+	{ "options", test_options },
 	{ 0 },
 };
 

@@ -25,7 +25,6 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "dev/virtio/iov_int.h"
 #include "dev/virtio/virtio_vsock_int.h"
@@ -33,7 +32,6 @@
 #define PACKETS_A_TURN 16
 #define PORT_FIRST     (1u << 30)
 #define PORT_LAST      ((1u << 31) - 1)
-#define BACKLOG        64
 
 static void conn_ready(void *opaque, uint32_t events);
 
@@ -369,27 +367,9 @@ static bool buffer_flush(struct vsock_conn *c)
 	return finish_if_shut(c);
 }
 
-/* Connect to what listens on the host for this port. -1: nobody. */
-static int connect_host(const struct virtio_vsock *s, uint32_t port)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	AUTO_FD fd = -1;
-	int n = snprintf(a.sun_path, sizeof(a.sun_path), "%s_%u", s->path, port);
-
-	if (n < 0 || (size_t)n >= sizeof(a.sun_path)) {
-		return -1;
-	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* On a UNIX socket this is done at once, or refused. */
-	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
-		return -1;
-	}
-	return TAKE_FD(fd);
-}
-
 static void guest_connects(struct virtio_vsock *s, const struct vsock_hdr *h)
 {
-	int fd = connect_host(s, h->dst_port);
+	int fd = s->connect(s->connect_opaque, h->dst_port);
 	struct vsock_conn *c = NULL;
 
 	if (fd >= 0) {
@@ -594,42 +574,13 @@ static void accept_ready(void *opaque, uint32_t events)
 	dev_unlock(&s->v.pci.dev);
 }
 
-/* Is somebody there, or is the socket left over from a process that has died? */
-static bool is_stale(const struct sockaddr_un *a)
+int vsock_listen(struct virtio_vsock *s, int listen_fd)
 {
-	AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	return fd >= 0 && connect(fd, (const struct sockaddr *)a, sizeof(*a)) < 0 &&
-	       errno == ECONNREFUSED;
-}
-
-int vsock_listen(struct virtio_vsock *s)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	AUTO_FD fd = -1;
-	int r;
-
-	if (strlen(s->path) >= sizeof(a.sun_path)) {
-		return -ENAMETOOLONG;
-	}
-	memcpy(a.sun_path, s->path, strlen(s->path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0) {
-		return -errno;
-	}
-	r = bind(fd, (struct sockaddr *)&a, sizeof(a));
-	if (r < 0 && errno == EADDRINUSE && is_stale(&a)) {
-		unlink(s->path);
-		r = bind(fd, (struct sockaddr *)&a, sizeof(a));
-	}
-	if (r < 0 || listen(fd, BACKLOG) < 0) {
-		return -errno;
-	}
 	/* Edges only: out of descriptors, the next connection tries again. */
-	r = loop_watch_fd(loop_of(s), fd, EPOLLIN | EPOLLET, accept_ready, s);
-	if (r < 0) {
-		return r;
+	int r = loop_watch_fd(loop_of(s), listen_fd, EPOLLIN | EPOLLET, accept_ready, s);
+
+	if (r == 0) {
+		s->listen_fd = listen_fd;
 	}
-	s->listen_fd = TAKE_FD(fd);
-	return 0;
+	return r;
 }
