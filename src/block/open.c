@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/hint.h"
 #include "block/block_int.h"
 
 struct message {
@@ -63,7 +64,7 @@ static int explain_open(const struct message *m, int err, bool readonly)
 		return say(m, err, "is no disk (%s); give a disk image or a block device",
 			   strerror(-err));
 	default:
-		return say(m, err, "cannot be opened: %s", strerror(-err));
+		return say(m, err, "cannot be opened: %s%s", strerror(-err), hint_path(err));
 	}
 }
 
@@ -147,7 +148,7 @@ static int find_limits(struct block *b, const struct message *m, bool direct)
 		return explain_open(m, -EISDIR, b->readonly);
 	}
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-		return say(m, -EINVAL, "is neither a file nor a block device");
+		return say(m, -EINVAL, "is neither a file nor a block device; give one");
 	}
 	if (S_ISBLK(st.st_mode)) {
 		r = device_limits(b, &st);
@@ -176,7 +177,7 @@ static int take_lock(struct block *b, const struct message *m)
 		return say(m, r, "is in use by %s; stop it, or give both a disk of their own",
 			   holder[0] ? holder : "another process (not visible to this user)");
 	}
-	return r;
+	return r < 0 ? say(m, r, "cannot be locked: %s", strerror(-r)) : 0;
 }
 
 static int check_mode(int fd, const struct message *m, bool readonly)

@@ -2,8 +2,12 @@
 /*
  * The command line. Each sub-command is a row of a table.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "cli/run_options.h"
 
@@ -49,7 +53,24 @@ static void help(FILE *f)
 		"\n`lodge COMMAND --help` says more; `lodge --version` which version this is.\n");
 }
 
-int main(int argc, char **argv)
+/*
+ * Whoever closed one of the three would find it to be a disk or the terminal of the guest: what
+ * goes to standard error would go there.
+ */
+static bool have_standard_files(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0) {
+		close(fd);
+	}
+	return fd >= 0;
+}
+
+static int dispatch(int argc, char **argv)
 {
 	if (argc < 2) {
 		help(stderr);
@@ -70,4 +91,19 @@ int main(int argc, char **argv)
 	}
 	fprintf(stderr, "lodge: %.64s: there is no such command; see: lodge --help\n", argv[1]);
 	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	if (!have_standard_files()) {
+		return 1;
+	}
+	status = dispatch(argc, argv);
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "lodge: standard output: cannot be written: %s\n", strerror(errno));
+		return status ? status : 1;
+	}
+	return status;
 }

@@ -9,6 +9,7 @@ behind. Bad options have their own test (run_options_test.c).
 """
 import os
 import pty
+import resource
 import select
 import shutil
 import signal
@@ -41,8 +42,11 @@ def run(*arguments, **keywords):
     return done.returncode, done.stdout, lines
 
 
-def expect_failure(want, *arguments, status=1):
-    got, out, lines = run(*arguments)
+def expect_failure(want, *arguments, status=1, **keywords):
+    """One line, not even the engine's before it."""
+    done = subprocess.run([LODGE, *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=120, check=False, **keywords)
+    got, out, lines = done.returncode, done.stdout, done.stderr.splitlines()
     assert got == status, f"status {got}, want {status}: {lines}"
     assert lines == [want], f"{lines}, want {[want]}"
     assert out == "", out
@@ -109,7 +113,8 @@ def help_and_version():
 @case
 def bad_kernels():
     need_engine()
-    expect_failure("lodge: kernel none: cannot be opened: No such file or directory",
+    expect_failure("lodge: kernel none: cannot be opened: No such file or directory; "
+                   "check the path",
                    "run", "--kernel", "none")
     expect_failure("lodge: kernel .: is a directory; give a file", "run", "--kernel", ".")
     write("empty", b"")
@@ -122,7 +127,8 @@ def bad_kernels():
         write("elf", f.read())
     expect_failure("lodge: kernel elf: is an ELF file without a PVH note or multiboot header; "
                    "give a kernel (for Linux: its vmlinuz)", "run", "--kernel", "elf")
-    expect_failure("lodge: initrd none: cannot be opened: No such file or directory",
+    expect_failure("lodge: initrd none: cannot be opened: No such file or directory; "
+                   "check the path",
                    "run", "--kernel", guest(), "--initrd", "none")
     with open("large", "wb") as f:
         f.truncate(100 << 20)
@@ -132,13 +138,42 @@ def bad_kernels():
 
 
 @case
+def no_memory():
+    need_engine()
+    few = [64 << 20, 64 << 20]
+    expect_failure("lodge: memory of 512 MiB: cannot be had: File too large; give less with --memory",
+                   "run", "--kernel", guest(),
+                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, few))
+
+
+@case
+def closed_standard_error_is_no_disk():
+    need_engine()
+    write("disk", bytes(1 << 20))
+    done = subprocess.run(f"{LODGE} run --debug-exit --kernel {guest(outb(0xF4, 0) + FOREVER)} "
+                          "--disk disk <&- >&- 2>&-", shell=True, timeout=120, check=False)
+    assert done.returncode == 1, done.returncode
+    with open("disk", "rb") as f:
+        assert f.read() == bytes(1 << 20), "what was said is on the disk"
+
+
+@case
+def full_standard_output():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([LODGE, "--help"], stdout=full, stderr=subprocess.PIPE, text=True,
+                              timeout=120, check=False)
+    assert done.returncode == 1, done.returncode
+    assert done.stderr == "lodge: standard output: cannot be written: No space left on device\n"
+
+
+@case
 def unreadable_kernel():
     need_engine()
     if os.geteuid() == 0:
         raise Skip("root may read everything")
     os.chmod(guest(), 0)
-    expect_failure("lodge: kernel kernel: cannot be opened: Permission denied",
-                   "run", "--kernel", "kernel")
+    expect_failure("lodge: kernel kernel: cannot be opened: Permission denied; give this user the "
+                   "right to it, or another path", "run", "--kernel", "kernel")
 
 
 @case
@@ -146,6 +181,12 @@ def bad_disks():
     need_engine()
     status, _, lines = run("run", "--kernel", guest(), "--disk", "none")
     assert status == 1 and len(lines) == 1 and "none" in lines[0] and "no such file" in lines[0]
+    expect_failure("lodge: disk .: is a directory; give a disk image or a block device",
+                   "run", "--kernel", guest(), "--disk", ".")
+    expect_failure("lodge: disk /dev/null: is neither a file nor a block device; give one",
+                   "run", "--kernel", guest(), "--disk", "/dev/null")
+    expect_failure("lodge: disk empty: is empty; give it a size first: truncate -s 10G FILE",
+                   "run", "--kernel", guest(), "--disk", write("empty", b""))
 
 
 @case
@@ -168,14 +209,34 @@ def disk_in_use():
 @case
 def bad_places():
     need_engine()
-    expect_failure("lodge: console no/such/dir: cannot be opened: No such file or directory",
+    expect_failure("lodge: console no/such/dir: cannot be opened: No such file or directory; "
+                   "check the path",
                    "run", "--kernel", guest(), "--console", "no/such/dir")
-    expect_failure("lodge: monitor no/such/dir: cannot listen: No such file or directory",
+    expect_failure("lodge: monitor no/such/dir: cannot listen: No such file or directory; "
+                   "check the path",
                    "run", "--kernel", guest(), "--monitor", "no/such/dir")
     write("there", b"")
     expect_failure("lodge: monitor there: cannot listen: Address already in use; is it another "
                    "guest's? give another path", "run", "--kernel", guest(), "--monitor", "there")
     assert os.path.exists("there")
+    expect_failure("lodge: vsock there: cannot listen: Address already in use; is it another "
+                   "guest's? give another path", "run", "--kernel", guest(), "--vsock", "3,path=there")
+    assert os.path.exists("there")
+
+
+@case
+def failed_start_leaves_no_console():
+    need_engine()
+    write("text", b"hello\n" * 1000)
+    write("log", b"of yesterday\n")
+    for name in ("new", "log"):
+        status, _, _ = run("run", "--kernel", "text", "--console", name)
+        assert status == 1, status
+        status, _, lines = run("run", "--dry-run", "--kernel", guest(), "--console", name)
+        assert status == 0, lines
+    assert not os.path.exists("new")
+    with open("log", encoding="ascii") as f:
+        assert f.read() == "of yesterday\n"
 
 
 @case
@@ -297,7 +358,7 @@ def wait_until(condition):
 @case
 def terminal_is_restored():
     need_engine()
-    for end in ("keys", signal.SIGTERM, signal.SIGKILL):
+    for end in ("keys", signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGSEGV, signal.SIGKILL):
         pid, ours, theirs, before = on_terminal("run", "--kernel", guest(say("up\n") + SPIN))
         read_until(ours, b"up")
         assert termios.tcgetattr(theirs)[3] != before[3], "the terminal is not raw"

@@ -6,6 +6,13 @@
 #include <stdio.h>
 
 #include "base/assert.h"
+#include "base/unix_socket.h"
+
+/* 0 to 2 are the hypervisor, the local end and the host; all ones means any. */
+#define VSOCK_CID_MIN 3u
+#define VSOCK_CID_MAX (UINT32_MAX - 1)
+/* Behind it comes "_" and a port. */
+#define VSOCK_PATH_MAX (UNIX_PATH_MAX - 11)
 
 const char run_help[] =
 	"usage: lodge run --kernel FILE [OPTION]...\n"
@@ -28,6 +35,10 @@ const char run_help[] =
 	"  --net none                no network card (default)\n"
 	"  --console stdio|pty|FILE  where the first serial port goes (stdio; Ctrl-A x ends)\n"
 	"  --monitor PATH            control socket, QMP's words in JSON lines\n"
+	"  --vsock CID,path=SOCKET   sockets between guest and host, the guest being number CID "
+	"(3\n"
+	"                            or more): a program connects to SOCKET and says \"CONNECT\n"
+	"                            PORT\"; port PORT of the host is the socket SOCKET_PORT\n"
 	"  --name STRING             name of the guest in messages\n"
 	"  --debug-exit              a write of V to port 0xf4 ends with status V*2+1\n"
 	"  --dry-run                 set everything up, say what would run, and end\n"
@@ -313,6 +324,29 @@ static bool opt_monitor(struct parser *p, const char *value)
 	return *value || fail(p, "--monitor: an empty name; give the socket's path");
 }
 
+/* CID,path=PATH. The path is the rest: it may hold commas. */
+static bool opt_vsock(struct parser *p, const char *value)
+{
+	struct vmm_config *c = &p->o->config;
+	const char *at = value;
+	uint64_t cid;
+
+	if (!read_number(&at, &cid) || strncmp(at, ",path=", 6) != 0 || !at[6]) {
+		return fail(p, "--vsock %s: give CID,path=SOCKET, like 3,path=guest.vsock", value);
+	}
+	if (cid < VSOCK_CID_MIN || cid > VSOCK_CID_MAX) {
+		return fail(p, "--vsock %s: no guest has that number; give one from %u to %u",
+			    value, VSOCK_CID_MIN, VSOCK_CID_MAX);
+	}
+	if (strlen(at + 6) > VSOCK_PATH_MAX) {
+		return fail(p, "--vsock %s: the path is too long; give one of at most %u bytes",
+			    value, VSOCK_PATH_MAX);
+	}
+	c->vsock_cid = (uint32_t)cid;
+	c->vsock_path = at + 6;
+	return true;
+}
+
 static bool opt_name(struct parser *p, const char *value)
 {
 	for (const char *s = value; *s; s++) {
@@ -345,13 +379,21 @@ static const struct {
 	bool has_value, repeats;
 	bool (*fn)(struct parser *p, const char *value);
 } options[] = {
-	{ "engine", true, false, opt_engine },    { "cpus", true, false, opt_cpus },
-	{ "memory", true, false, opt_memory },    { "kernel", true, false, opt_kernel },
-	{ "initrd", true, false, opt_initrd },    { "cmdline", true, false, opt_cmdline },
-	{ "disk", true, true, opt_disk },         { "net", true, true, opt_net },
-	{ "console", true, false, opt_console },  { "monitor", true, false, opt_monitor },
-	{ "name", true, false, opt_name },        { "debug-exit", false, false, opt_debug_exit },
-	{ "dry-run", false, false, opt_dry_run }, { "no-sandbox", false, false, opt_no_sandbox },
+	{ "engine", true, false, opt_engine },
+	{ "cpus", true, false, opt_cpus },
+	{ "memory", true, false, opt_memory },
+	{ "kernel", true, false, opt_kernel },
+	{ "initrd", true, false, opt_initrd },
+	{ "cmdline", true, false, opt_cmdline },
+	{ "disk", true, true, opt_disk },
+	{ "net", true, true, opt_net },
+	{ "console", true, false, opt_console },
+	{ "monitor", true, false, opt_monitor },
+	{ "vsock", true, false, opt_vsock },
+	{ "name", true, false, opt_name },
+	{ "debug-exit", false, false, opt_debug_exit },
+	{ "dry-run", false, false, opt_dry_run },
+	{ "no-sandbox", false, false, opt_no_sandbox },
 };
 #define OPTION_COUNT ARRAY_SIZE(options)
 

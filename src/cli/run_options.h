@@ -9,9 +9,9 @@
 enum run_action { RUN_GUEST, RUN_HELP, RUN_VERSION };
 
 #define RUN_MEMORY_DEFAULT MIB(512)
-/* Less holds no kernel of today; more than the address bits of small hosts is a mistyped unit. */
+/* Less holds no kernel of today. */
 #define RUN_MEMORY_MIN MIB(16)
-#define RUN_MEMORY_MAX (1ull << 42)
+#define RUN_MEMORY_MAX MACHINE_MEMORY_MAX
 
 struct run_options {
 	struct vmm_config config;

@@ -45,6 +45,7 @@ static void test_everything(struct test *t)
 	CHECK(t, parse("--engine|soft|--cpus=2|--memory|1G|--kernel|k|--initrd|i|--cmdline||"
 		       "--disk|a,format=raw,readonly|--disk|b|--net|user,forward=2222:22,"
 		       "forward=80:8080|--net=tap=tap0|--console|log|--monitor|m|--name|x|"
+		       "--vsock|3,path=a,b|"
 		       "--debug-exit|--dry-run|--no-sandbox"));
 	CHECK_EQ(t, o.config.engine, KVM_ENGINE_SOFT);
 	CHECK_EQ(t, o.config.cpus, 2);
@@ -60,6 +61,8 @@ static void test_everything(struct test *t)
 	CHECK_EQ(t, o.config.nets[0].forwards[1].guest_port, 8080);
 	CHECK_EQ(t, o.config.nets[1].kind, VMM_NET_TAP);
 	CHECK_STR(t, o.config.nets[1].ifname, "tap0");
+	CHECK_EQ(t, o.config.vsock_cid, 3);
+	CHECK_STR(t, o.config.vsock_path, "a,b");
 	CHECK_EQ(t, o.config.console, VMM_CONSOLE_FILE);
 	CHECK_STR(t, o.config.console_path, "log");
 	CHECK(t, o.config.debug_exit && o.config.dry_run && o.config.no_sandbox);
@@ -73,7 +76,7 @@ static void test_memory_sizes(struct test *t)
 	} rows[] = {
 		{ "--kernel|k|--memory|64", MIB(64) },     { "--kernel|k|--memory|64m", MIB(64) },
 		{ "--kernel|k|--memory|65536K", MIB(64) }, { "--kernel|k|--memory|2GiB", GIB(2) },
-		{ "--kernel|k|--memory|1T", GIB(1024) },   { "--kernel|k|--memory|16MB", MIB(16) },
+		{ "--kernel|k|--memory|960G", GIB(960) },  { "--kernel|k|--memory|16MB", MIB(16) },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -121,9 +124,10 @@ static void test_errors(struct test *t)
 		{ "--memory|1Mb",
 		  "--memory 1Mb: not a size; give a number with K, M, G or T, like 512M" },
 		{ "--memory|8M", "--memory 8M: too small; give at least 16M" },
-		{ "--memory|5T", "--memory 5T: too large; give at most 4096G" },
+		{ "--memory|961G", "--memory 961G: too large; give at most 960G" },
+		{ "--memory|5T", "--memory 5T: too large; give at most 960G" },
 		{ "--memory|18446744073709551615T",
-		  "--memory 18446744073709551615T: too large; give at most 4096G" },
+		  "--memory 18446744073709551615T: too large; give at most 960G" },
 		{ "--memory|20000001K", "--memory 20000001K: not a multiple of 1M" },
 		{ "--kernel|", "--kernel: an empty name; give the kernel's file" },
 		{ "--initrd=", "--initrd: an empty name; give the file, or leave the option out" },
@@ -157,6 +161,15 @@ static void test_errors(struct test *t)
 		  "--net none: is given with another --net; give one of them" },
 		{ "--console=", "--console: an empty name; give stdio, pty or a file" },
 		{ "--monitor=", "--monitor: an empty name; give the socket's path" },
+		{ "--vsock|3", "--vsock 3: give CID,path=SOCKET, like 3,path=guest.vsock" },
+		{ "--vsock|x,path=a",
+		  "--vsock x,path=a: give CID,path=SOCKET, like 3,path=guest.vsock" },
+		{ "--vsock|3,path=", "--vsock 3,path=: give CID,path=SOCKET, like "
+				     "3,path=guest.vsock" },
+		{ "--vsock|2,path=a",
+		  "--vsock 2,path=a: no guest has that number; give one from 3 to 4294967294" },
+		{ "--vsock|4294967295,path=a", "--vsock 4294967295,path=a: no guest has that "
+					       "number; give one from 3 to 4294967294" },
 		{ "--name|a\nb", "--name: has control characters; give plain text" },
 		{ "--name=", "--name : give 1 to 64 characters" },
 	};

@@ -163,10 +163,13 @@ static int explain(char *error, size_t size, const char *ifname, int err)
 	if (err == -EPERM) {
 		why = "not allowed; make it for this user: ip tuntap add NAME mode tap user USER "
 		      "vnet_hdr";
+	} else if (err == -EACCES) {
+		why = "this user may not open /dev/net/tun; let it: chmod 666 /dev/net/tun";
 	} else if (err == -EBUSY) {
-		why = "in use by another program";
+		why = "in use by another program; stop that, or give another tap";
 	} else if (err == -EINVAL) {
-		why = "not a tap interface, or made with other flags (multi_queue, vnet_hdr)";
+		why = "not a tap interface, or made with other flags; make one: ip tuntap add NAME "
+		      "mode tap user USER vnet_hdr";
 	} else if (err == -ENODEV) {
 		why = "no such interface; make it: ip tuntap add NAME mode tap user USER vnet_hdr";
 	} else if (err == -ENOENT) {

@@ -3,24 +3,22 @@
  * Theory of operation. The child reads fixed-size messages from a pipe whose
  * only writer is the parent: SOCKET says what to remove, FINISH that the
  * end is orderly. End of file without FINISH is a crash: then the terminal is
- * restored too. It ignores the signals that a terminal sends to the whole
- * group, and SIGTTOU, which would stop a background process at tcsetattr().
+ * restored too.
  */
 #include "vmm/janitor.h"
 
 #include <assert.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "base/util.h"
+#include "vmm/helper.h"
 
 enum { MESSAGE_SOCKET = 1, MESSAGE_FINISH };
 
@@ -31,33 +29,6 @@ struct message {
 	char path[PATH_MAX];
 };
 static_assert(sizeof(struct message) <= 2 * PATH_MAX, "two pipe buffers at the most");
-
-static void ignore_signals(void)
-{
-	static const int signals[] = {
-		SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTTOU, SIGTSTP, SIGPIPE
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
-		signal(signals[i], SIG_IGN);
-	}
-}
-
-/* Keep only the pipe and the terminal. */
-static void close_others(int pipe_fd, int tty_fd)
-{
-	int low = MIN(pipe_fd, tty_fd), high = MAX(pipe_fd, tty_fd);
-
-	if (low > 0) {
-		close_range(0, (unsigned)low - 1, 0);
-	}
-	if (low < 0) {
-		close_range(0, (unsigned)high - 1, 0);
-	} else if (high > low + 1) {
-		close_range((unsigned)low + 1, (unsigned)high - 1, 0);
-	}
-	close_range((unsigned)high + 1, ~0u, 0);
-}
 
 static bool read_message(int fd, struct message *m)
 {
@@ -74,29 +45,36 @@ static bool read_message(int fd, struct message *m)
 	return true;
 }
 
+static void remove_socket(const struct message *m)
+{
+	struct stat st;
+
+	if (lstat(m->path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_dev == m->dev &&
+	    st.st_ino == m->ino) {
+		unlink(m->path);
+	}
+}
+
 static void __attribute__((noreturn))
 child_main(int pipe_fd, int tty_fd, const struct termios *saved)
 {
-	static struct message m, socket;
-	struct stat st;
+	static struct message m, sockets[JANITOR_SOCKETS_MAX];
+	unsigned count = 0;
 	bool orderly = false;
 
-	ignore_signals();
-	close_others(pipe_fd, tty_fd);
-	prctl(PR_SET_NAME, "lodge-janitor");
+	helper_become("lodge-janitor", pipe_fd, tty_fd);
 	while (read_message(pipe_fd, &m)) {
-		if (m.kind == MESSAGE_SOCKET) {
-			socket = m;
-		} else {
+		if (m.kind == MESSAGE_FINISH) {
 			orderly = true;
+		} else if (count < JANITOR_SOCKETS_MAX) {
+			sockets[count++] = m;
 		}
 	}
 	if (!orderly && tty_fd >= 0) {
 		tcsetattr(tty_fd, TCSANOW, saved);
 	}
-	if (socket.kind && lstat(socket.path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-	    st.st_dev == socket.dev && st.st_ino == socket.ino) {
-		unlink(socket.path);
+	while (count) {
+		remove_socket(&sockets[--count]);
 	}
 	_exit(0);
 }

@@ -14,17 +14,24 @@
  */
 #include "vmm/vmm.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 
+#include "base/hint.h"
+#include "base/unix_socket.h"
 #include "vmm/monitor.h"
 #include "vmm/report.h"
 #include "vmm/sandbox.h"
 #include "vmm/vmm_int.h"
+
+/* Programs that connect at once; more wait in their connect(). */
+#define VSOCK_BACKLOG 64
 
 /* --- what devices may ask for -------------------------------------------------- */
 
@@ -252,6 +259,8 @@ static int build_signals(struct vmm *v)
 	/* Every thread is started later and inherits it. */
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* A write beyond the limit of a file's size fails; it need not end the guest. */
+	signal(SIGXFSZ, SIG_IGN);
 	v->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (v->signal_fd < 0) {
 		return fail(v, -errno, "signals");
@@ -264,10 +273,16 @@ static int build_base(struct vmm *v)
 {
 	bool has_tty = v->config->console == VMM_CONSOLE_STDIO && isatty(STDIN_FILENO);
 	int r = janitor_start(&v->janitor, has_tty ? STDIN_FILENO : -1,
-			      v->config->monitor_path != NULL);
+			      v->config->monitor_path || v->config->vsock_path);
 
 	if (r < 0) {
 		return fail(v, r, "cannot start a process that cleans up");
+	}
+	if (v->config->vsock_path) {
+		r = connector_start(&v->connector, v->config->vsock_path);
+		if (r < 0) {
+			return fail(v, r, "cannot start a process that connects vsock");
+		}
 	}
 	r = loop_new(NULL, &v->loop);
 	if (r == 0) {
@@ -281,14 +296,14 @@ static int build_base(struct vmm *v)
 
 static int build_engine(struct vmm *v)
 {
-	char reason[256];
+	char reason[sizeof(v->engine_reason)];
 	int r = kvm_open(v->config->engine, reason, sizeof(reason), &v->kvm);
 
 	if (r < 0) {
 		snprintf(v->error, sizeof(v->error), "engine: %s", reason);
 		return r;
 	}
-	fprintf(stderr, "lodge: engine %s: %s\n", kvm_engine_name(kvm_engine(v->kvm)), reason);
+	memcpy(v->engine_reason, reason, sizeof(reason));
 	r = vm_init(&v->vm, v->kvm, v->error, sizeof(v->error));
 	if (r < 0) {
 		return r;
@@ -327,6 +342,39 @@ static int build_nets(struct vmm *v)
 	return r;
 }
 
+/* The file is emptied when all is built, not before: see start_console_file(). */
+static int build_console_file(struct vmm *v)
+{
+	const char *path = v->config->console_path;
+	int flags = O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	AUTO_FD fd = open(path, flags | O_CREAT | O_EXCL, 0644);
+	int r;
+
+	v->console_is_new = fd >= 0;
+	if (fd < 0 && errno == EEXIST) {
+		fd = open(path, flags);
+	}
+	r = fd < 0 ? -errno : chardev_fd_new(v->loop, -1, fd, &v->console);
+	if (r < 0) {
+		snprintf(v->error, sizeof(v->error), "console %s: cannot be opened: %s%s", path,
+			 strerror(-r), hint_path(r));
+		return r;
+	}
+	v->console_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static int start_console_file(struct vmm *v)
+{
+	struct stat st;
+
+	v->console_is_new = false;
+	if (v->console_fd < 0 || fstat(v->console_fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		return 0;
+	}
+	return ftruncate(v->console_fd, 0) < 0 ? fail(v, -errno, "console: cannot be emptied") : 0;
+}
+
 static int build_console(struct vmm *v)
 {
 	const struct vmm_config *c = v->config;
@@ -338,20 +386,34 @@ static int build_console(struct vmm *v)
 		break;
 	case VMM_CONSOLE_PTY:
 		r = chardev_pty_new(v->loop, &v->console);
-		if (r == 0) {
-			fprintf(stderr, "lodge: console on %s\n", chardev_path(v->console));
-		}
 		break;
 	default:
-		r = chardev_file_new(v->loop, c->console_path, &v->console);
-		if (r < 0) {
-			snprintf(v->error, sizeof(v->error), "console %s: cannot be opened: %s",
-				 c->console_path, strerror(-r));
-			return r;
-		}
-		break;
+		return build_console_file(v);
 	}
 	return r < 0 ? fail(v, r, "console: cannot be opened") : 0;
+}
+
+static int connect_host(void *opaque, uint32_t port)
+{
+	return connector_connect(&((struct vmm *)opaque)->connector, port);
+}
+
+static int build_vsock(struct vmm *v)
+{
+	const char *path = v->config->vsock_path;
+	int r;
+
+	if (!path) {
+		return 0;
+	}
+	r = unix_listen(path, VSOCK_BACKLOG, &v->vsock_fd);
+	if (r < 0) {
+		snprintf(v->error, sizeof(v->error), "vsock %s: cannot listen: %s%s", path,
+			 strerror(-r), hint_path(r));
+		return r;
+	}
+	r = janitor_add_socket(&v->janitor, path);
+	return r < 0 ? fail(v, r, "vsock: the process that cleans up has gone") : 0;
 }
 
 /* A locally administered address of the range that virtual machines use. */
@@ -375,6 +437,7 @@ static int build_machine(struct vmm *v)
 		.rng = true,
 		.balloon = true,
 		.debug_exit = c->debug_exit,
+		.vsock = { c->vsock_cid, v->vsock_fd, connect_host, v },
 		.kernel = c->kernel,
 		.initrd = c->initrd,
 		.cmdline = c->cmdline,
@@ -407,10 +470,14 @@ static int build_cpus(struct vmm *v)
 		return r;
 	}
 	r = vcpu_group_reset(&v->cpus, machine_start(v->machine), true);
-	if (r == 0) {
-		r = vcpu_group_start(&v->cpus);
-	}
 	return r < 0 ? fail(v, r, "engine: cannot start the vCPUs") : 0;
+}
+
+static int build_threads(struct vmm *v)
+{
+	int r = vcpu_group_start(&v->cpus);
+
+	return r < 0 ? fail(v, r, "engine: cannot start the vCPUs' threads") : 0;
 }
 
 static int build_monitor(struct vmm *v)
@@ -451,8 +518,8 @@ static int build_walls(struct vmm *v)
 static int build(struct vmm *v)
 {
 	static int (*const steps[])(struct vmm * v) = {
-		build_base,    build_engine,  build_disks, build_nets, build_console,
-		build_machine, build_monitor, build_walls, build_cpus,
+		build_base,    build_engine,  build_disks, build_nets,  build_console, build_vsock,
+		build_machine, build_monitor, build_cpus,  build_walls, build_threads,
 	};
 	int r = 0;
 
@@ -468,6 +535,9 @@ static void vmm_free(struct vmm *v)
 	monitor_free(v->monitor);
 	machine_free(v->machine);
 	chardev_free(v->console);
+	if (v->console_is_new) {
+		unlink(v->config->console_path);
+	}
 	for (unsigned i = 0; i < v->config->net_count; i++) {
 		netio_free(v->netios[i]);
 	}
@@ -483,8 +553,20 @@ static void vmm_free(struct vmm *v)
 		loop_unwatch_fd(v->loop, v->signal_fd);
 	}
 	fd_closep(&v->signal_fd);
+	fd_closep(&v->vsock_fd);
 	loop_free(v->loop);
+	connector_stop(&v->connector);
 	janitor_finish(&v->janitor);
+}
+
+/* Once nothing can fail any more: an error is one line, with none before it. */
+static void say_start(const struct vmm *v)
+{
+	fprintf(stderr, "lodge: engine %s: %s\n", kvm_engine_name(kvm_engine(v->kvm)),
+		v->engine_reason);
+	if (v->config->console == VMM_CONSOLE_PTY) {
+		fprintf(stderr, "lodge: console on %s\n", chardev_path(v->console));
+	}
 }
 
 static void say_what_would_run(const struct vmm *v)
@@ -516,6 +598,9 @@ static int run_to_end(struct vmm *v)
 {
 	struct sandbox_options options = sandbox_options(v);
 
+	if (start_console_file(v) < 0) {
+		return 1;
+	}
 	if (!v->config->no_sandbox &&
 	    sandbox_filter_calls(&options, v->error, sizeof(v->error)) < 0) {
 		return 1;
@@ -538,9 +623,12 @@ int vmm_run(const struct vmm_config *c)
 	v->config = c;
 	v->status = -1;
 	v->signal_fd = -1;
+	v->vsock_fd = v->console_fd = -1;
 	v->janitor.pipe_fd = -1;
+	v->connector.fd = -1;
 	pthread_mutex_init(&v->lock, NULL);
 	if (build(v) == 0) {
+		say_start(v);
 		if (c->dry_run) {
 			say_what_would_run(v);
 			status = 0;

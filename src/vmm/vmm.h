@@ -42,6 +42,8 @@ struct vmm_config {
 	enum vmm_console console;
 	const char *console_path; /* VMM_CONSOLE_FILE */
 	const char *monitor_path; /* NULL: none */
+	uint32_t vsock_cid;       /* 0: none */
+	const char *vsock_path;   /* its socket; port N of the host is "<path>_N" */
 	bool debug_exit;
 	bool no_sandbox; /* for debugging */
 	bool dry_run;    /* set all up, say what would run, and end */

@@ -7,6 +7,7 @@
 
 #include "dev/bus.h"
 #include "dev/char/chardev.h"
+#include "vmm/connector.h"
 #include "vmm/gsi.h"
 #include "vmm/janitor.h"
 #include "vmm/reset_guard.h"
@@ -21,6 +22,7 @@ struct vmm {
 	const struct vmm_config *config;
 	struct loop *loop;
 	struct kvm *kvm;
+	char engine_reason[256]; /* why this engine */
 	struct mem *mem;
 	struct bus *bus;
 	struct vm vm;
@@ -31,9 +33,12 @@ struct vmm {
 	struct block *blocks[MACHINE_DISKS_MAX];
 	struct netio *netios[MACHINE_NICS_MAX];
 	struct chardev *console;
+	int console_fd;      /* of --console FILE, the chardev's; -1: another kind */
+	bool console_is_new; /* the file was made here: it goes if the start fails */
 	struct monitor *monitor;
 	struct janitor janitor;
-	int signal_fd;
+	struct connector connector;
+	int signal_fd, vsock_fd;
 
 	/* What other threads want from the loop's. */
 	pthread_mutex_t lock;

@@ -46,8 +46,6 @@ int chardev_stdio_new(struct loop *loop, loop_fn *quit, void *opaque, struct cha
 void chardev_stdio_restore(void);
 /* A new pseudo terminal; its path by chardev_path(). */
 int chardev_pty_new(struct loop *loop, struct chardev **ret);
-/* Output to `path` (made or truncated), no input. */
-int chardev_file_new(struct loop *loop, const char *path, struct chardev **ret);
 /* fds are taken over; in_fd -1: write only. */
 int chardev_fd_new(struct loop *loop, int in_fd, int out_fd, struct chardev **ret);
 /* For tests: output is only kept in the tail, input is fed. */

@@ -27,21 +27,6 @@ int chardev_fd_new(struct loop *loop, int in_fd, int out_fd, struct chardev **re
 	return 0;
 }
 
-int chardev_file_new(struct loop *loop, const char *path, struct chardev **ret)
-{
-	AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0644);
-	int r;
-
-	if (fd < 0) {
-		return -errno;
-	}
-	r = chardev_fd_new(loop, -1, fd, ret);
-	if (r == 0) {
-		(void)TAKE_FD(fd);
-	}
-	return r;
-}
-
 /* ---- pseudo terminal ---- */
 
 struct chardev_pty {
