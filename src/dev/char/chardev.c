@@ -3,10 +3,12 @@
  * The common part of chardevs: buffered output, watched input, the tail.
  *
  * Theory of operation. chardev_write() puts bytes into a ring and arms the
- * `work` timer with a deadline that is past; the loop's thread wakes up and
- * writes all that has gathered meanwhile, so a burst of single bytes
- * costs one write(2). When the descriptor takes no more, the loop watches it
+ * `due` timer: for at once, or, if something was written just before, for GATHER_NS
+ * after that. So the first byte of a burst is on its way at once, and the
+ * others, which a serial port brings one by one, share few wake-ups and writes.
+ * A ring that fills is written at once. When the descriptor takes no more, the loop watches it
  * for EPOLLOUT. Only the loop's thread touches descriptors and calls the client.
+ * chardev_free() writes what still waits.
  *
  * Input is read only as far as the client can receive. When it cannot, the
  * watch goes away until chardev_accept(), which arms `work`.
@@ -27,6 +29,9 @@
 
 #define INPUT_CHUNK   1024
 #define FREE_LIMIT_NS NS_PER_S
+/* Nobody sees it, and a serial port brings hundreds of bytes in it. */
+#define GATHER_NS  NS_PER_MS
+#define FULL_BYTES (CHARDEV_OUT_BYTES / 4)
 
 static void in_ready(void *opaque, uint32_t events);
 static void out_ready(void *opaque, uint32_t events);
@@ -62,10 +67,20 @@ static void ring_drop(struct chardev *c, size_t len)
 	c->out_len -= len;
 }
 
+/* Output has grown from `before` bytes: when is it to be written? */
+static void out_grown(struct chardev *c, size_t before, size_t now, ns_t flushed_ns)
+{
+	if (before < FULL_BYTES && now >= FULL_BYTES) {
+		timer_arm(&c->due, 0);
+	} else if (!before && now) {
+		timer_arm(&c->due, flushed_ns + GATHER_NS);
+	}
+}
+
 size_t chardev_write(struct chardev *c, const void *buf, size_t len)
 {
-	bool was_empty;
-	size_t n;
+	size_t n, before, now;
+	ns_t flushed_ns;
 
 	pthread_mutex_lock(&c->lock);
 	n = MIN(len, CHARDEV_OUT_BYTES - c->out_len);
@@ -80,16 +95,15 @@ size_t chardev_write(struct chardev *c, const void *buf, size_t len)
 		n = 0;
 	}
 	tail_add(c, buf, n);
-	was_empty = c->out_len == 0;
+	before = c->out_len;
 	if (!c->out_dead && c->out_fd >= 0) {
 		ring_add(c, buf, n);
 	}
 	c->want_space |= n < len;
-	was_empty &= c->out_len != 0;
+	now = c->out_len;
+	flushed_ns = c->flushed_ns;
 	pthread_mutex_unlock(&c->lock);
-	if (was_empty) {
-		chardev_kick(c);
-	}
+	out_grown(c, before, now, flushed_ns);
 	return n;
 }
 
@@ -97,11 +111,10 @@ size_t chardev_write(struct chardev *c, const void *buf, size_t len)
 static ssize_t write_some_locked(struct chardev *c)
 {
 	size_t n = MIN(c->out_len, CHARDEV_OUT_BYTES - c->out_start);
-	ssize_t r = send(c->out_fd, c->out + c->out_start, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	const void *from = c->out + c->out_start;
+	ssize_t r = c->out_is_socket ? send(c->out_fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL)
+				     : write(c->out_fd, from, n);
 
-	if (r < 0 && errno == ENOTSOCK) {
-		r = write(c->out_fd, c->out + c->out_start, n);
-	}
 	return r < 0 ? -errno : r;
 }
 
@@ -113,6 +126,7 @@ static bool flush_locked(struct chardev *c)
 
 		if (r > 0) {
 			ring_drop(c, (size_t)r);
+			c->flushed_ns = loop_now_ns(c->loop);
 		} else if (r == -EAGAIN) {
 			return true;
 		} else if (r != -EINTR) {
@@ -259,6 +273,11 @@ static void work(void *opaque)
 	input_watch(c);
 }
 
+static void due(void *opaque)
+{
+	flush(opaque);
+}
+
 void chardev_accept(struct chardev *c)
 {
 	chardev_kick(c);
@@ -295,6 +314,13 @@ static bool is_plain(int fd)
 	       (S_ISREG(st.st_mode) || (S_ISCHR(st.st_mode) && !isatty(fd)));
 }
 
+static bool is_socket(int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 int chardev_init(struct chardev *c, const struct chardev_impl *impl, struct loop *loop, int in_fd,
 		 int out_fd)
 {
@@ -305,8 +331,11 @@ int chardev_init(struct chardev *c, const struct chardev_impl *impl, struct loop
 	c->out_is_in = in_fd >= 0 && in_fd == out_fd;
 	c->in_plain = is_plain(in_fd);
 	c->out_plain = is_plain(out_fd);
+	c->out_is_socket = is_socket(out_fd);
 	pthread_mutex_init(&c->lock, NULL);
 	timer_init(&c->work, loop, work, c);
+	timer_init(&c->due, loop, due, c);
+	c->flushed_ns = -GATHER_NS;
 	return 0;
 }
 
@@ -334,6 +363,7 @@ void chardev_free(struct chardev *c)
 	}
 	watch_update(c, false, false);
 	timer_done(&c->work);
+	timer_done(&c->due);
 	if (c->impl->done) {
 		c->impl->done(c);
 	}

@@ -20,6 +20,7 @@ struct chardev {
 	const struct chardev_impl *impl;
 	struct loop *loop;
 	struct timer work; /* armed from any thread: flush output, resume input */
+	struct timer due;  /* armed from any thread: flush output */
 	const struct chardev_client *client;
 	void *client_opaque;
 	/* -1: none. Owned. */
@@ -28,11 +29,13 @@ struct chardev {
 	bool in_ended;
 	bool out_watched, out_plain;
 	bool out_is_in; /* one descriptor for both, one watch */
-	bool lossy;     /* a full buffer drops its oldest bytes */
+	bool out_is_socket;
+	bool lossy; /* a full buffer drops its oldest bytes */
 
 	pthread_mutex_t lock; /* of what follows */
 	uint8_t out[CHARDEV_OUT_BYTES];
 	size_t out_start, out_len;
+	ns_t flushed_ns; /* when something was written last */
 	bool out_dead;   /* other end gone: output is only kept in the tail */
 	bool want_space; /* the client had a short write */
 	bool blocked;    /* memory: take nothing */

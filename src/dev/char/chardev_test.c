@@ -40,8 +40,35 @@ static const struct chardev_client client = { can_receive, receive, writable };
 
 static void settle(struct loop *l)
 {
-	while (loop_poll(l, 0)) {
+	/* Longer than output is gathered. */
+	while (loop_poll(l, 3 * NS_PER_MS)) {
 	}
+}
+
+/* A serial port's burst: the first byte leaves at once, the others together, none is lost. */
+static void test_burst(struct test *t)
+{
+	struct loop *l;
+	struct chardev *c;
+	char buf[64];
+	int out[2];
+
+	CHECK_EQ(t, loop_new(NULL, &l), 0);
+	CHECK(t, pipe(out) == 0 && fcntl(out[0], F_SETFL, O_NONBLOCK) == 0);
+	CHECK_EQ(t, chardev_fd_new(l, -1, out[1], &c), 0);
+	CHECK_EQ(t, chardev_write(c, "a", 1), 1);
+	loop_poll(l, 0);
+	CHECK_EQ(t, read(out[0], buf, sizeof(buf)), 1);
+	CHECK_EQ(t, chardev_write(c, "b", 1), 1);
+	loop_poll(l, 0);
+	CHECK_EQ(t, chardev_write(c, "c", 1), 1);
+	settle(l);
+	CHECK_EQ(t, read(out[0], buf, sizeof(buf)), 2);
+	CHECK_EQ(t, chardev_write(c, "d", 1), 1);
+	chardev_free(c);
+	CHECK_EQ(t, read(out[0], buf, sizeof(buf)), 1);
+	close(out[0]);
+	loop_free(l);
 }
 
 /* Wait for what another end does: turns of the loop until `*len` reaches `want` (or 5 s). */
@@ -293,6 +320,7 @@ int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 		{ "pipe", test_pipe },
+		{ "burst", test_burst },
 		{ "back pressure", test_back_pressure },
 		{ "tail", test_tail },
 		{ "file", test_file },
