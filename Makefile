@@ -13,7 +13,7 @@ endif
 
 SAN_ARGS := $(if $(SAN),-Db_sanitize=$(SAN) -Db_lundef=false)
 
-.PHONY: all help deps demo check check-long kvm-selftests lint bench fuzz install clean
+.PHONY: all help deps demo check check-long kvm-selftests lint bench bench-softkvm fuzz install clean
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
@@ -25,6 +25,7 @@ help:
 	@echo "make kvm-selftests the kernel's own tests of KVM (DOCS=1: write docs/kvm-selftests.md)"
 	@echo "make lint          format, floors, headers"
 	@echo "make bench         side by side with QEMU (DOCS=1: write docs/benchmarks.md)"
+	@echo "make bench-softkvm software KVM, natively and against TCG (DOCS=1; ROUNDS=3 SCALE=100 ROWS= ENGINES=)"
 	@echo "make fuzz T=NAME   fuzz one target (SECONDS=60); without T: list them"
 	@echo "make deps          install by apt what is missing"
 	@echo "make install       DESTDIR=… PREFIX=/usr/local"
@@ -52,6 +53,12 @@ lint: deps
 
 bench: all
 	@tools/bench $(BUILD) $(if $(DOCS),--write docs/benchmarks.md)
+
+# ROWS: names of rows; none: all. ENGINES: of lodge, tcg, tcg10. QEMU10: the path of tcg10's program.
+bench-softkvm: all
+	@tools/bench-softkvm $(BUILD) $(ROWS) $(if $(DOCS),--write docs/benchmarks.md) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SCALE),--scale $(SCALE)) \
+		$(if $(ENGINES),--engines "$(ENGINES)") $(if $(QEMU10),--qemu10 "$(QEMU10)")
 
 fuzz: deps
 	@tools/fuzz "$(T)" $(SECONDS)
