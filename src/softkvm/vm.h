@@ -17,6 +17,7 @@ struct memslots;
 struct irqchip;
 struct vcpu;
 struct coalesced;
+struct jit;
 
 #define VM_VCPUS_MAX 256
 
@@ -25,6 +26,7 @@ struct vm {
 	_Atomic int refs; /* the VM descriptor and each vCPU */
 	int fd;
 	struct memslots *slots;
+	struct jit *jit; /* the code cache, NULL: everything is interpreted (jit/) */
 	struct irqchip
 		*irqchip; /* always there: routing, eventfds; its mode says what is in-"kernel" */
 	struct coalesced *coalesced; /* KVM_REGISTER_COALESCED_MMIO (mmu/coalesced.c) */

@@ -82,6 +82,8 @@ int msrs_set(struct vcpu *cpu, uint64_t user);
 int msrs_list(uint64_t user, bool features);
 /* KVM_X86_SET_MSR_FILTER; vm->lock held. (msr_filter.c) */
 int msr_filter_set(struct vm *vm, uint64_t user);
+/* Options of SOFTKVM_OPTS, once for the process. */
+void options_from_environment(void);
 /* softkvm_set_options("stats"): what the VM did, to standard error. (options.c) */
 void options_report(const struct vm *vm);
 void msr_filter_free(struct msr_filter *f); /* NULL is fine */

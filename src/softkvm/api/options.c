@@ -2,21 +2,58 @@
 /*
  * softkvm_set_options(): settings for those who work on the engine.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "softkvm/api/api.h"
+#include "softkvm/jit/jit.h"
 #include "softkvm/softkvm.h"
 
 static _Atomic bool want_stats;
 
+/* The option is `name`, whatever follows it. */
+static bool is(const char *option, size_t len, const char *name)
+{
+	return len == strlen(name) && memcmp(option, name, len) == 0;
+}
+
+static int set_cache(const char *mib, size_t len)
+{
+	unsigned v = 0;
+
+	if (len == 0 || len > 4) {
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (mib[i] < '0' || mib[i] > '9') {
+			return -EINVAL;
+		}
+		v = v * 10 + (unsigned)(mib[i] - '0');
+	}
+	if (v < JIT_CACHE_MIB_MIN || v > JIT_CACHE_MIB_MAX) {
+		return -EINVAL;
+	}
+	jit_options.cache_mib = v;
+	return 0;
+}
+
 static int set_one(const char *option, size_t len)
 {
-	if (len == strlen("stats") && memcmp(option, "stats", len) == 0) {
+	if (is(option, len, "stats")) {
 		atomic_store(&want_stats, true);
-		return 0;
+	} else if (is(option, len, "nojit")) {
+		jit_options.off = true;
+	} else if (is(option, len, "perf")) {
+		jit_options.perf_map = true;
+	} else if (is(option, len, "dump")) {
+		jit_options.dump = true;
+	} else if (len > 6 && memcmp(option, "cache=", 6) == 0) {
+		return set_cache(option + 6, len - 6);
+	} else {
+		return -EINVAL;
 	}
-	return -EINVAL;
+	return 0;
 }
 
 int softkvm_set_options(const char *options)
@@ -44,4 +81,21 @@ void options_report(const struct vm *vm)
 		fprintf(stderr, "softkvm: vcpu %u: about %llu instructions\n", vm->vcpus[i]->id,
 			(unsigned long long)vm->vcpus[i]->insn_count);
 	}
+	jit_report(vm);
+}
+
+static void read_environment(void)
+{
+	const char *options = secure_getenv("SOFTKVM_OPTS");
+
+	if (options && softkvm_set_options(options) != 0) {
+		fprintf(stderr, "softkvm: SOFTKVM_OPTS: unknown option in \"%s\"\n", options);
+	}
+}
+
+void options_from_environment(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, read_environment);
 }

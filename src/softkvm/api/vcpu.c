@@ -15,6 +15,7 @@
 #include "softkvm/cpu/msr.h"
 #include "softkvm/cpu/run.h"
 #include "softkvm/irqchip/irqchip.h"
+#include "softkvm/jit/jit.h"
 #include "softkvm/mmu/mmu.h"
 
 #define VCPU_ID_LIMIT 1024u /* KVM_CAP_MAX_VCPU_ID */
@@ -53,6 +54,7 @@ static int vcpu_alloc(struct vm *vm, uint32_t id, struct vcpu **ret)
 	atomic_store(&cpu->ext_vector, -1);
 	cpu->apic_base = 0xfee00000u | BIT(11) | (id == vm->boot_cpu_id ? BIT(8) : 0);
 	pthread_mutex_init(&cpu->ioctl_lock, NULL);
+	jit_vcpu_init(cpu);
 	*ret = cpu;
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include "softkvm/api/api.h"
 #include "softkvm/irqchip/irqchip.h"
 #include "softkvm/irqchip/irqchip_int.h"
+#include "softkvm/jit/jit.h"
 #include "softkvm/mmu/coalesced.h"
 #include "softkvm/mmu/memslot.h"
 
@@ -23,6 +24,7 @@ static void vm_free(struct vm *vm)
 	for (uint32_t i = 0; i < vm->vcpu_count; i++) {
 		vcpu_free(vm->vcpus[i]);
 	}
+	jit_vm_done(vm);
 	if (vm->slots) {
 		memslots_done(vm);
 	}
@@ -42,6 +44,7 @@ int vm_new(unsigned long type, struct vm **ret)
 	if (type != 0) {
 		return -EINVAL;
 	}
+	options_from_environment();
 	vm = calloc(1, sizeof(*vm));
 	if (!vm) {
 		return -ENOMEM;
@@ -57,6 +60,9 @@ int vm_new(unsigned long type, struct vm **ret)
 	r = memslots_init(vm);
 	if (r == 0) {
 		r = irqchip_init(vm);
+	}
+	if (r == 0) {
+		r = jit_vm_init(vm);
 	}
 	if (r != 0) {
 		vm_free(vm);

@@ -160,7 +160,7 @@ static enum exec_result block_end(struct vcpu *cpu, const struct insn *in)
 	return exec_branch(cpu, in, cpu->blk_va + in->off);
 }
 
-static enum exec_result block_stop(struct vcpu *cpu, const struct insn *in)
+enum exec_result block_stop(struct vcpu *cpu, const struct insn *in)
 {
 	cpu->rip = cpu->blk_va + in->off;
 	return EXEC_END;
@@ -559,6 +559,10 @@ enum exec_result block_chain(struct vcpu *cpu)
 	}
 	if (unlikely(atomic_load_explicit(&cpu->req, memory_order_relaxed) |
 		     __atomic_load_n(&cpu->run->immediate_exit, __ATOMIC_RELAXED))) {
+		return EXEC_END;
+	}
+	if (cpu->jit.on) {
+		cpu->jit.chained = true; /* translated code may go on: see jit/run.c */
 		return EXEC_END;
 	}
 	return block_run(cpu);

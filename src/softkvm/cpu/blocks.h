@@ -33,5 +33,7 @@ enum exec_result block_run(struct vcpu *cpu);
  * is the instruction, valid with EXEC_END until the next call.
  */
 enum exec_result block_step(struct vcpu *cpu, const struct insn **ret_in);
+/* The handler that ends a block behind its last instruction, with cpu->rip set. */
+enum exec_result block_stop(struct vcpu *cpu, const struct insn *in);
 /* The instruction under way is the current block's last one, whatever follows. */
 void block_kill_current(struct vcpu *cpu);

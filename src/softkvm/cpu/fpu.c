@@ -93,6 +93,7 @@ void fpu_set_mxcsr(struct vcpu *cpu, uint32_t mxcsr)
 		return;
 	}
 	if ((mxcsr & MXCSR_MASKS) != MXCSR_MASKS) {
+		cpu->jit.sse_off = cpu->jit.avx_off = 1; /* the interpreter's stubs can fault */
 		expect_sigfpe(cpu);
 	}
 	host_ldmxcsr(mxcsr);

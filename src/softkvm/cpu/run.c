@@ -33,6 +33,7 @@
 #include "softkvm/cpu/run_int.h"
 #include "softkvm/irqchip/irqchip.h"
 #include "softkvm/irqchip/irqchip_int.h"
+#include "softkvm/jit/jit.h"
 #include "softkvm/mmu/mmu.h"
 #include "softkvm/vm.h"
 
@@ -107,8 +108,8 @@ static void requests_state(struct vcpu *cpu, uint32_t req)
 	if (req & REQ_TLB_FLUSH) {
 		mmu_flush_all(cpu);
 	}
-	if (req & REQ_CODE) {
-		blocks_flush(cpu);
+	if (req & REQ_JIT) {
+		jit_drop_write_tags(cpu);
 	}
 	if (req & REQ_CLOCK) {
 		pvclock_update(cpu);
@@ -346,13 +347,29 @@ static enum exec_result execute(struct vcpu *cpu, bool held)
 	}
 	cpu->rflags &= ~(uint64_t)FL_RF;
 	cpu->ev.shadow = 0;
-	return block_run(cpu);
+	return jit_run(cpu);
 }
 
 static bool window_open(struct vcpu *cpu)
 {
 	return cpu->run->request_interrupt_window && !cpu->io.replay &&
 	       vcpu_ready_for_interrupt(cpu) && !irqchip_full(cpu->vm);
+}
+
+bool run_may_go_on(struct vcpu *cpu)
+{
+	if (atomic_load_explicit(&cpu->mp_state, memory_order_relaxed) != KVM_MP_STATE_RUNNABLE ||
+	    event_is_pending(cpu) || (cpu->ev.shadow & SHADOW_MOVSS) || cpu->io.count != 0 ||
+	    nmi_due(cpu) || irq_due(cpu) || cpu->run->request_interrupt_window) {
+		return false;
+	}
+	debug_refresh(cpu);
+	if (debug_must_step(cpu)) {
+		return false;
+	}
+	cpu->rflags &= ~(uint64_t)FL_RF;
+	cpu->ev.shadow = 0;
+	return true;
 }
 
 static enum turn unit(struct vcpu *cpu)
@@ -399,6 +416,7 @@ int vcpu_run(struct vcpu *cpu)
 	enum turn t;
 
 	guest_enter(cpu);
+	jit_thread_enter(cpu);
 	fpu_load(cpu);
 	steal_time_enter(cpu);
 	exec_sys_complete(cpu);
@@ -409,6 +427,7 @@ int vcpu_run(struct vcpu *cpu)
 	} while (t == TURN_GO || t == TURN_AGAIN);
 	steal_time_leave(cpu);
 	fpu_unload(cpu);
+	jit_thread_leave(cpu);
 	guest_leave(cpu);
 	if (t == TURN_EINTR) {
 		cpu->run->exit_reason = KVM_EXIT_INTR;

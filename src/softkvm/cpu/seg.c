@@ -2,6 +2,7 @@
 /* What follows from mode and segments: the block key, bases, address checks, reset. */
 #include "softkvm/cpu/exec_sys_int.h"
 #include "softkvm/cpu/msr_index.h"
+#include "softkvm/jit/jit.h"
 
 /* --- derived state ------------------------------------------------------------------- */
 static bool segment_flat(const struct segment *s, bool writable)
@@ -80,6 +81,7 @@ void cpu_mode_changed(struct vcpu *cpu)
 	cpu->gpr[GPR_ZERO] = 0;
 	cpu->fp_trap = fp_traps(cpu);
 	mmu_select_tlb(cpu);
+	jit_mode_changed(cpu);
 }
 
 /* --- addresses ----------------------------------------------------------------------- */

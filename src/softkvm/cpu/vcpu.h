@@ -26,6 +26,7 @@
 #include "softkvm/cpu/features.h"
 #include "softkvm/cpu/fpu.h"
 #include "softkvm/cpu/insn.h"
+#include "softkvm/jit/jit_vcpu.h"
 
 struct vm;
 struct lapic;
@@ -131,7 +132,7 @@ enum vcpu_req {
 	REQ_KICK = BIT(0),      /* leave KVM_RUN with -EINTR */
 	REQ_EVENT = BIT(1),     /* look at interrupts, NMI, INIT, SIPI, SMI, timers */
 	REQ_TLB_FLUSH = BIT(2), /* drop the whole TLB (memslots, remote flush) */
-	REQ_CODE = BIT(3),      /* a page became code or code changed: see mmu */
+	REQ_JIT = BIT(3),       /* leave translated code; drop write tags of code pages */
 	REQ_CLOCK = BIT(4),     /* refresh kvm-clock's page */
 	REQ_STEAL = BIT(5),     /* refresh the steal-time page */
 	REQ_PAUSE = BIT(6),     /* stop at the next boundary until told (memslot change, …) */
@@ -283,6 +284,7 @@ struct vcpu {
 	uint32_t halt_spin_ns; /* how long halting spins before it sleeps; adapts (run.c) */
 	int fd;
 	pthread_mutex_t ioctl_lock;
+	struct jit_vcpu jit;
 };
 
 /*

@@ -12,6 +12,7 @@
 #include "softkvm/api/uaccess.h"
 #include "softkvm/cpu/run.h"
 #include "softkvm/mmu/memslot_int.h"
+#include "softkvm/jit/jit.h"
 #include "softkvm/mmu/mmu_int.h"
 #include "softkvm/vm.h"
 
@@ -190,6 +191,7 @@ int vm_write_phys(struct vm *vm, struct vcpu *cpu, gpa_t gpa, const void *buf, s
 		if (cpu) {
 			code_wrote(cpu, p, n);
 		}
+		jit_wrote(vm, p, n);
 		in += n;
 		gpa += n;
 		len -= n;

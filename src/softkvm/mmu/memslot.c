@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "softkvm/cpu/run.h"
+#include "softkvm/jit/jit.h"
 #include "softkvm/mmu/memslot_int.h"
 #include "softkvm/vm.h"
 
@@ -264,6 +265,7 @@ static int slots_commit(struct vm *vm, struct memslot *old, struct memslot *new)
 	m->by_gpa = by_gpa;
 	m->count = n;
 	vm_flush_tlbs(vm);
+	jit_flush(vm);
 	vm_resume_vcpus(vm);
 	slot_free(old);
 	return 0;

@@ -18,6 +18,7 @@
 #include "softkvm/cpu/debug.h"
 #include "softkvm/cpu/msr.h"
 #include "softkvm/cpu/run.h"
+#include "softkvm/jit/jit.h"
 #include "softkvm/mmu/mmu_int.h"
 #include "softkvm/vm.h"
 
@@ -142,14 +143,15 @@ static uint8_t *fill(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_
 	f.host = slot->host + (page - slot->gpa);
 	if (acc == ACC_EXEC) {
 		code_add(cpu, f.host);
+		jit_page_fetched(cpu->vm, f.host);
 	}
-	code = code_has(m, f.host);
+	code = code_has(m, f.host) || jit_page_is_code(cpu->vm, f.host);
 	f.r = walk_allows(&m->env, r, walk_how(ACC_READ, kind));
 	f.w = r->dirty && !(slot->flags & KVM_MEM_READONLY) && page_logged(slot, page) &&
 	      walk_allows(&m->env, r, walk_how(ACC_WRITE, kind));
 	x = walk_allows(&m->env, r, walk_how(ACC_EXEC, kind));
-	f.x = x && (acc == ACC_EXEC || (code && old->xtag == f.lin &&
-					old->host == (uint64_t)(uintptr_t)f.host));
+	f.x = x && (acc == ACC_EXEC ||
+		    (code && old->xtag == f.lin && old->host == (uint64_t)(uintptr_t)f.host));
 	f.note = page | (r->global ? NOTE_GLOBAL : 0) | (uint32_t)r->size << NOTE_SIZE_SHIFT |
 		 (f.r && watched ? NOTE_RSLOW : 0) | (f.w && (watched || code) ? NOTE_WSLOW : 0) |
 		 (x ? NOTE_EXEC : 0);
@@ -159,9 +161,18 @@ static uint8_t *fill(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_
 	return f.host;
 }
 
+/* Writes to this page have no tag for a reason: does that still hold? */
+static bool stays_slow(const struct vcpu *cpu, const struct tlb_entry *e, gva_t page)
+{
+	const uint8_t *host = tlb_host(e, 0);
+
+	return code_has(cpu->mmu, host) || jit_page_is_code(cpu->vm, host) ||
+	       (cpu->mmu->watch_on && page_watched(cpu->mmu, page));
+}
+
 /* Is the access granted by what the table knows? */
-static bool known(const struct tlb_entry *e, const struct tlb_note *n, gva_t page,
-		  enum mmu_access acc)
+static bool known(const struct vcpu *cpu, const struct tlb_entry *e, const struct tlb_note *n,
+		  gva_t page, enum mmu_access acc)
 {
 	if (!(n->flags & NOTE_VALID) || n->lin != page) {
 		return false;
@@ -172,7 +183,7 @@ static bool known(const struct tlb_entry *e, const struct tlb_note *n, gva_t pag
 	case ACC_EXEC:
 		return e->xtag == page;
 	default:
-		return e->wtag == page || (n->flags & NOTE_WSLOW);
+		return e->wtag == page || ((n->flags & NOTE_WSLOW) && stays_slow(cpu, e, page));
 	}
 }
 
@@ -186,7 +197,7 @@ bool mmu_access(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_kind 
 	struct walk_result r;
 	uint32_t error;
 
-	if (known(&t->entry[i], &t->note[i], lin & PAGE_MASK, acc)) {
+	if (known(cpu, &t->entry[i], &t->note[i], lin & PAGE_MASK, acc)) {
 		ret->host = tlb_host(&t->entry[i], lin);
 		ret->gpa = (t->note[i].flags & GPA_PAGE_MASK) | (lin & 4095);
 		return true;
@@ -329,6 +340,7 @@ static bool part_write(struct vcpu *cpu, const struct target *t, const void *in,
 	}
 	copy_once(t->host, in, len);
 	code_wrote(cpu, t->host, len);
+	jit_wrote(cpu->vm, t->host, len);
 	return true;
 }
 
@@ -416,6 +428,7 @@ unsigned mmu_run(struct vcpu *cpu, gva_t lin, enum mmu_access acc, bool down, un
 	}
 	n = down ? off + size : 4096 - off;
 	if (acc != ACC_READ) {
+		jit_page_to_data(cpu->vm, t.host);
 		code_wrote(cpu, down ? t.host - off : t.host, n);
 	}
 	*ret_host = t.host;
@@ -452,6 +465,7 @@ void *mmu_rmw_slow(struct vcpu *cpu, gva_t lin, unsigned size, bool *ret_slow)
 		return NULL;
 	}
 	watch_check(cpu, lin, size, true);
+	jit_page_to_data(cpu->vm, s.part[0].host);
 	code_wrote(cpu, s.part[0].host, size);
 	*ret_slow = false;
 	return s.part[0].host;

@@ -125,6 +125,8 @@ struct tlb_fill {
 	bool r, w, x;
 };
 void tlb_put(struct tlb_table *t, const struct tlb_fill *f);
+/* Is there an entry of the present rights for this address, and is it global? */
+bool tlb_is_global(const struct vcpu *cpu, gva_t lin);
 /* Take write (or execute) tags for a host page from every table. */
 void tlb_drop_tags(struct mmu *m, const uint8_t *host_page, bool exec);
 

@@ -11,6 +11,7 @@
 #include "base/test.h"
 #include "softkvm/cpu/run.h"
 #include "softkvm/irqchip/irqchip.h"
+#include "softkvm/jit/jit.h"
 #include "softkvm/mmu/coalesced.h"
 #include "softkvm/mmu/mmu_int.h"
 #include "softkvm/vm.h"
@@ -63,6 +64,7 @@ static inline void testvm_vcpu(struct testvm *t)
 	atomic_store(&cpu->ext_vector, -1);
 	pthread_mutex_init(&cpu->ioctl_lock, NULL);
 	cpu->run = (struct kvm_run *)testvm_pages(3 * 4096);
+	jit_vcpu_init(cpu);
 	ASSERT(mmu_vcpu_init(cpu) == 0 && blocks_init(cpu) == 0);
 	cpu_reset(cpu, false);
 	cpu->mmu->env.maxphyaddr = 40;

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 
 #include "base/assert.h"
+#include "softkvm/jit/jit.h"
 #include "softkvm/mmu/mmu_int.h"
 
 #define TABLE_BYTES (TLB_ENTRIES * sizeof(struct tlb_entry))
@@ -260,6 +261,7 @@ void mmu_flush_all(struct vcpu *cpu)
 		space_clear(&m->space[s]);
 	}
 	code_clear(m);
+	jit_mappings_changed(cpu);
 }
 
 void mmu_flush_nonglobal(struct vcpu *cpu)
@@ -267,6 +269,7 @@ void mmu_flush_nonglobal(struct vcpu *cpu)
 	for (unsigned s = 0; s < TLB_SPACES; s++) {
 		space_clear_nonglobal(&cpu->mmu->space[s]);
 	}
+	jit_mappings_changed(cpu);
 }
 
 void mmu_flush_page(struct vcpu *cpu, gva_t lin)
@@ -276,6 +279,7 @@ void mmu_flush_page(struct vcpu *cpu, gva_t lin)
 	for (unsigned s = 0; s < TLB_SPACES; s++) {
 		space_inv(&m->space[s], lin, &m->space[s] == m->cur ? INV_ALL : INV_GLOBAL_ONLY);
 	}
+	jit_mapping_changed(cpu, lin);
 }
 
 static struct tlb_space *space_find(struct mmu *m, uint32_t pcid)
@@ -288,12 +292,18 @@ static struct tlb_space *space_find(struct mmu *m, uint32_t pcid)
 	return NULL;
 }
 
+static unsigned space_index(const struct mmu *m, const struct tlb_space *s)
+{
+	return (unsigned)(s - m->space);
+}
+
 void mmu_flush_pcid(struct vcpu *cpu, uint16_t pcid)
 {
 	struct tlb_space *s = space_find(cpu->mmu, pcid);
 
 	if (s) {
 		space_clear_nonglobal(s);
+		jit_space_emptied(cpu, space_index(cpu->mmu, s));
 	}
 }
 
@@ -303,6 +313,7 @@ void mmu_flush_pcid_page(struct vcpu *cpu, uint16_t pcid, gva_t lin)
 
 	if (s) {
 		space_inv(s, lin, INV_NONGLOBAL_ONLY);
+		jit_mapping_changed(cpu, lin);
 	}
 }
 
@@ -329,12 +340,25 @@ static struct tlb_space *space_take(struct mmu *m, uint32_t pcid)
 	return victim;
 }
 
-static void space_switch(struct mmu *m, uint32_t pcid)
+static void space_switch(struct vcpu *cpu, uint32_t pcid)
 {
+	struct mmu *m = cpu->mmu;
 	struct tlb_space *s = space_find(m, pcid);
 
 	m->cur = s ? s : space_take(m, pcid);
 	m->cur->last_use = ++m->use_clock;
+	if (!s) {
+		jit_space_emptied(cpu, space_index(m, m->cur));
+	}
+	jit_space_changed(cpu, space_index(m, m->cur));
+}
+
+bool tlb_is_global(const struct vcpu *cpu, gva_t lin)
+{
+	const struct tlb_table *t = &cpu->mmu->cur->table[mmu_kind(cpu, false)];
+	const struct tlb_note *n = &t->note[(lin >> 12) & (TLB_ENTRIES - 1)];
+
+	return (n->flags & NOTE_VALID) && (n->lin ^ lin) >> 12 == 0 && (n->flags & NOTE_GLOBAL);
 }
 
 void mmu_select_tlb(struct vcpu *cpu)
@@ -360,9 +384,10 @@ bool mmu_set_cr3(struct vcpu *cpu, uint64_t cr3, bool noflush)
 	}
 	cpu->cr3 = cr3 & ~BIT64(63);
 	m->env.cr3 = cpu->cr3;
-	space_switch(m, pcid);
+	space_switch(cpu, pcid);
 	if (!(noflush && (cpu->cr4 & CR4_PCIDE))) {
 		space_clear_nonglobal(m->cur);
+		jit_space_emptied(cpu, space_index(m, m->cur));
 	}
 	mmu_select_tlb(cpu);
 	return true;
@@ -384,7 +409,7 @@ bool mmu_paging_changed(struct vcpu *cpu, uint64_t old_cr0, uint64_t old_cr4, ui
 	}
 	if ((d0 & cr0_flush) || (d4 & cr4_flush) || (de & (EFER_NX | EFER_LMA))) {
 		mmu_flush_all(cpu);
-		space_switch(m, cpu->cr4 & CR4_PCIDE ? cpu->cr3 & 0xfff : 0);
+		space_switch(cpu, cpu->cr4 & CR4_PCIDE ? cpu->cr3 & 0xfff : 0);
 	}
 	mmu_select_tlb(cpu);
 	return true;

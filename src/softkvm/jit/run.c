@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Running translated code, and what it asks C for.
+ *
+ * Theory of operation
+ *
+ * jit_run() takes the block at RIP if there is one; else the interpreter runs one block, and code
+ * that has come by often enough is translated. Between both nothing needs to be converted: outside
+ * of translated code the state is the interpreter's.
+ *
+ * The table of indirect targets is a cache of "in this address space and privilege, RIP is this
+ * block". It is kept right by `mix`, a number that is part of each tag: each TLB space has one for
+ * user code, and there is one for supervisor code, which outlives changes of the space as long as
+ * its pages are global. Where translations of instruction fetches may have changed, new numbers are
+ * given out; an INVLPG asks a Bloom filter first whether the page has ever been a target.
+ */
+#include <linux/kvm.h>
+
+#include "softkvm/cpu/blocks.h"
+#include "softkvm/cpu/run.h"
+#include "softkvm/cpu/simd_int.h"
+#include "softkvm/jit/jit_int.h"
+#include "softkvm/mmu/mmu_int.h"
+#include "softkvm/vm.h"
+
+#define HEAT_TRANSLATE 3u   /* times that code is interpreted first */
+#define HEAT_REFUSED   128u /* where a count goes on when it could not be translated */
+
+struct jit_options jit_options = { .cache_mib = 256 };
+
+/* --- the table of indirect targets ----------------------------------------------------------- */
+
+static void ibtc_clear(struct vcpu *cpu)
+{
+	for (unsigned i = 0; i < IBTC_ENTRIES; i++) {
+		cpu->jit.ibtc[i].tag = UINT64_MAX;
+	}
+	memset(cpu->jit.targets, 0, sizeof(cpu->jit.targets));
+}
+
+static uint64_t next_mix(struct vcpu *cpu)
+{
+	struct jit_vcpu *j = &cpu->jit;
+
+	if (j->mix_count == UINT16_MAX) {
+		ibtc_clear(cpu);
+		j->mix_count = 0;
+		j->supervisor_mix = (uint64_t)++j->mix_count << 48;
+		for (unsigned i = 0; i < JIT_SPACES; i++) {
+			j->space_mix[i] = (uint64_t)++j->mix_count << 48;
+		}
+	}
+	return (uint64_t)++j->mix_count << 48;
+}
+
+static void choose_mix(struct vcpu *cpu)
+{
+	struct jit_vcpu *j = &cpu->jit;
+
+	j->mix = cpu->cpl == 3 ? j->space_mix[j->space] : j->supervisor_mix;
+}
+
+static unsigned target_bit(gva_t lin)
+{
+	return (unsigned)((lin >> 12) * 0x9e3779b97f4a7c15ull >> (64 - JIT_TARGET_BITS));
+}
+
+void jit_space_emptied(struct vcpu *cpu, unsigned space)
+{
+	uint64_t mix;
+
+	if (!cpu->vm->jit) {
+		return;
+	}
+	mix = next_mix(cpu);
+	cpu->jit.space_mix[space] = mix;
+	if (cpu->jit.supervisor_local) {
+		cpu->jit.supervisor_local = false;
+		mix = next_mix(cpu);
+		cpu->jit.supervisor_mix = mix;
+	}
+	choose_mix(cpu);
+}
+
+void jit_space_changed(struct vcpu *cpu, unsigned space)
+{
+	if (!cpu->vm->jit || cpu->jit.space == space) {
+		return;
+	}
+	cpu->jit.space = space;
+	if (cpu->jit.supervisor_local) {
+		cpu->jit.supervisor_local = false;
+		cpu->jit.supervisor_mix = next_mix(cpu);
+	}
+	choose_mix(cpu);
+}
+
+void jit_mappings_changed(struct vcpu *cpu)
+{
+	if (cpu->vm->jit) {
+		ibtc_clear(cpu);
+	}
+}
+
+void jit_mapping_changed(struct vcpu *cpu, gva_t lin)
+{
+	unsigned bit = target_bit(lin);
+
+	if (cpu->vm->jit && (cpu->jit.targets[bit >> 6] >> (bit & 63) & 1)) {
+		ibtc_clear(cpu);
+	}
+}
+
+static void ibtc_put(struct vcpu *cpu, const struct jit_block *b)
+{
+	uint32_t rip = (uint32_t)cpu->rip;
+	struct ibtc_entry *e = &cpu->jit.ibtc[((rip ^ rip >> 12) >> 1) & (IBTC_ENTRIES - 1)];
+	unsigned bit = target_bit(cpu->rip);
+
+	if (cpu->cpl != 3 && !tlb_is_global(cpu, cpu->rip)) {
+		cpu->jit.supervisor_local = true;
+	}
+	cpu->jit.targets[bit >> 6] |= BIT64(bit & 63);
+	e->code = b->enter_indirect;
+	e->tag = cpu->rip ^ cpu->jit.mix;
+}
+
+/* --- blocks -------------------------------------------------------------------------------------
+ */
+
+/* The host page of cpu->rip, by the TLB; 0: not to be fetched from (the interpreter says why). */
+static uint64_t fetch_page(struct vcpu *cpu)
+{
+	const struct tlb_entry *e = mmu_tlb(cpu, cpu->rip);
+	unsigned avail;
+	uint8_t *host;
+
+	if (likely(cpu->rip - e->xtag < 4096)) {
+		return e->host;
+	}
+	host = mmu_fetch(cpu, cpu->rip, &avail);
+	return (uint64_t)(uintptr_t)host & ~4095ull;
+}
+
+static struct jit_block *block_here(struct vcpu *cpu, uint64_t *ret_page)
+{
+	*ret_page = fetch_page(cpu);
+	return *ret_page ? jit_find(cpu->vm->jit, cpu->rip, cpu->key, *ret_page) : NULL;
+}
+
+static struct jit_block *translate_locked(struct vcpu *cpu, uint64_t page)
+{
+	struct jit *jit = cpu->vm->jit;
+	struct jit_block *b = jit_find(jit, cpu->rip, cpu->key, page);
+	struct jit_page *p;
+
+	if (b) {
+		return b; /* another vCPU was faster */
+	}
+	p = jit_page_get(jit, page);
+	if (!p || !jit_page_ready(cpu, p) || !jit_room(jit)) {
+		return NULL;
+	}
+	return jit_translate(cpu, p);
+}
+
+/* Translate at cpu->rip, if it has been here often. */
+static struct jit_block *maybe_translate(struct vcpu *cpu, uint64_t page)
+{
+	struct jit *jit = cpu->vm->jit;
+	uint32_t rip = (uint32_t)cpu->rip;
+	uint8_t *heat = &cpu->jit.heat[(rip ^ rip >> 12) & (JIT_HEAT_SLOTS - 1)];
+	struct jit_block *b;
+
+	if (page == 0 || (*heat)++ < HEAT_TRANSLATE || *heat > HEAT_REFUSED) {
+		return NULL;
+	}
+	pthread_mutex_lock(&jit->lock);
+	b = translate_locked(cpu, page);
+	pthread_mutex_unlock(&jit->lock);
+	*heat = b ? 0 : HEAT_REFUSED;
+	if (b) {
+		cpu->jit.stats.translated++;
+		jit_trace_block(jit, b);
+	}
+	return b;
+}
+
+static bool wanted_elsewhere(const struct vcpu *cpu)
+{
+	return atomic_load_explicit(&cpu->req, memory_order_relaxed) |
+	       __atomic_load_n(&cpu->run->immediate_exit, __ATOMIC_RELAXED);
+}
+
+/* Translated code at cpu->rip; NULL: jit.result says why not. */
+static const uint8_t *code_here(struct vcpu *cpu, bool remember)
+{
+	struct jit_block *b;
+	uint64_t page;
+
+	if (wanted_elsewhere(cpu) || !cpu->jit.on) {
+		cpu->jit.result = JIT_LOOP;
+		return NULL;
+	}
+	b = block_here(cpu, &page);
+	if (!b) {
+		cpu->jit.result = JIT_MISS;
+		return NULL;
+	}
+	if (remember) {
+		ibtc_put(cpu, b);
+	}
+	return b->enter_memory;
+}
+
+const uint8_t *jit_call_indirect(struct vcpu *cpu)
+{
+	cpu->jit.stats.misses++;
+	return code_here(cpu, true);
+}
+
+const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e)
+{
+	struct jit *jit = cpu->vm->jit;
+	struct jit_block *b;
+	uint64_t page;
+
+	cpu->rip = e->target;
+	if (wanted_elsewhere(cpu)) {
+		cpu->jit.result = JIT_LOOP;
+		return NULL;
+	}
+	page = fetch_page(cpu);
+	pthread_mutex_lock(&jit->lock);
+	b = page ? jit_find(jit, cpu->rip, cpu->key, page) : NULL;
+	if (b && page == e->from->host && cpu->key == e->from->key) {
+		jit_link(jit, e, b);
+	}
+	pthread_mutex_unlock(&jit->lock);
+	cpu->jit.stats.linked++;
+	cpu->jit.result = JIT_MISS;
+	return b ? b->enter_memory : NULL;
+}
+
+/* --- handlers ------------------------------------------------------------------------------------
+ */
+
+static enum exec_result call_handler(struct vcpu *cpu, const struct jit_call *call)
+{
+	enum exec_result r;
+
+	cpu->blk = NULL;
+	cpu->blk_va = call->block->rip;
+	r = call->insn[0].fn(cpu, call->insn);
+	if (r == EXEC_NEXT) {
+		cpu->rip = call->next_rip;
+		r = EXEC_END;
+	}
+	cpu->jit.exec = r;
+	return r;
+}
+
+int jit_call_handler(struct vcpu *cpu, const struct jit_call *call)
+{
+	enum exec_result r = call_handler(cpu, call);
+
+	cpu->jit.stats.handlers++;
+	return !(r == EXEC_END && cpu->rip == call->next_rip && !call->block->dead &&
+		 cpu->key == call->block->key && cpu->io.count == 0 && cpu->ev.debug_bits == 0);
+}
+
+const uint8_t *jit_call_ends(struct vcpu *cpu, const struct jit_call *call)
+{
+	cpu->jit.result = JIT_RESULT;
+	cpu->jit.stats.handlers++;
+	if (call_handler(cpu, call) != EXEC_END || !run_may_go_on(cpu)) {
+		return NULL;
+	}
+	return code_here(cpu, false);
+}
+
+int jit_call_vectors(struct vcpu *cpu)
+{
+	struct jit_vcpu *j = &cpu->jit;
+	bool masked = (fpu_mxcsr(cpu) & MXCSR_MASKS) == MXCSR_MASKS;
+
+	j->vectors_live = 1;
+	j->sse_off = !masked || (cpu->fp_trap & TRAP_SSE);
+	j->avx_off = !masked || (cpu->fp_trap & TRAP_AVX);
+	return 0;
+}
+
+/* --- memory
+ * ---------------------------------------------------------------------------------------- */
+
+/* May [lin, lin + size), within a page, be accessed directly? Its host address. */
+static uint8_t *direct(struct vcpu *cpu, gva_t lin, bool write)
+{
+	struct target t;
+	const struct tlb_entry *e;
+
+	if (!mmu_access(cpu, lin, write ? ACC_WRITE : ACC_READ, mmu_kind(cpu, false), &t) ||
+	    !t.host) {
+		return NULL;
+	}
+	e = mmu_tlb(cpu, lin);
+	return lin - (write ? e->wtag : e->rtag) < 4096 ? t.host : NULL;
+}
+
+/* A read over a page's end: gathered in the bounce buffer. */
+static void *gathered(struct vcpu *cpu, gva_t lin, unsigned size)
+{
+	gva_t next = (lin & ~4095ull) + 4096;
+	unsigned first = (unsigned)(next - lin);
+	const uint8_t *a, *b;
+
+	if ((cpu->key & MODE_SIZE) != MODE_64) {
+		next = (uint32_t)next;
+	}
+	a = direct(cpu, lin, false);
+	if (!a) {
+		return NULL;
+	}
+	memcpy(cpu->fpu.bounce, a, first);
+	b = direct(cpu, next, false);
+	if (!b) {
+		return NULL;
+	}
+	memcpy(cpu->fpu.bounce + first, b, size - first);
+	return cpu->fpu.bounce;
+}
+
+void *jit_call_memory(struct vcpu *cpu, gva_t lin, uint32_t what, const uint8_t *site)
+{
+	unsigned size = what & 0xff, align = what >> MEM_ALIGN_SHIFT;
+	bool write = what & MEM_WRITE;
+	void *host = NULL;
+
+	cpu->jit.stats.memory++;
+	if ((align <= 1 || lin % align == 0) && !mmu_checks_alignment(cpu)) {
+		if ((lin & 4095) + size <= 4096) {
+			host = direct(cpu, lin, write);
+		} else if (!write) {
+			host = gathered(cpu, lin, size);
+		}
+	}
+	if (!host) {
+		cpu->rip = load_le64(site + 2);
+	}
+	return host;
+}
+
+/* --- the loop
+ * ----------------------------------------------------------------------------------------- */
+
+static enum jit_exit enter(struct vcpu *cpu, const struct jit_block *b)
+{
+	int (*fn)(struct vcpu *, const uint8_t *);
+
+	memcpy(&fn, &cpu->vm->jit->glue.enter, sizeof(fn));
+	cpu->blk = NULL;
+	cpu->jit.stats.entered++;
+	return (enum jit_exit)fn(cpu, b->enter_memory);
+}
+
+static enum exec_result run_inside(struct vcpu *cpu)
+{
+	struct jit_vcpu *j = &cpu->jit;
+
+	for (;;) {
+		struct jit_block *b;
+		enum exec_result r;
+		uint64_t page;
+
+		if (unlikely(atomic_load(&cpu->vm->jit->evictions) != j->evictions)) {
+			j->evictions = atomic_load(&cpu->vm->jit->evictions);
+			ibtc_clear(cpu); /* it may name code that is about to be overwritten */
+		}
+		atomic_fetch_add(&j->leaves, 1);
+		b = block_here(cpu, &page);
+		if (!b) {
+			b = maybe_translate(cpu, page);
+		}
+		if (b) {
+			switch (enter(cpu, b)) {
+			case JIT_LOOP:
+				return EXEC_END;
+			case JIT_RESULT:
+				return (enum exec_result)j->exec;
+			case JIT_MISS:
+				if (wanted_elsewhere(cpu)) {
+					return EXEC_END;
+				}
+				continue;
+			case JIT_INTERPRET:
+				break;
+			}
+		}
+		j->chained = false;
+		j->stats.interpreted++;
+		r = block_run(cpu);
+		if (r != EXEC_END || !j->chained || !j->on || wanted_elsewhere(cpu)) {
+			return r;
+		}
+	}
+}
+
+enum exec_result jit_run(struct vcpu *cpu)
+{
+	enum exec_result r;
+
+	if (!cpu->jit.on) {
+		return block_run(cpu);
+	}
+	atomic_store(&cpu->jit.inside, true);
+	r = run_inside(cpu);
+	atomic_store_explicit(&cpu->jit.inside, false, memory_order_release);
+	return r;
+}
+
+/* --- state
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static bool can_translate(const struct vcpu *cpu)
+{
+	if ((cpu->key & MODE_SIZE) == MODE_64) {
+		return true;
+	}
+	return (cpu->key & (KEY_MODE | KEY_PE | KEY_SS32)) ==
+	       (MODE_32 | MODE_FLAT | KEY_PE | KEY_SS32);
+}
+
+void jit_mode_changed(struct vcpu *cpu)
+{
+	struct jit_vcpu *j = &cpu->jit;
+
+	if (!cpu->vm->jit) {
+		return;
+	}
+	j->on = can_translate(cpu);
+	j->sse_off = !j->vectors_live || (cpu->fp_trap & TRAP_SSE);
+	j->avx_off = !j->vectors_live || (cpu->fp_trap & TRAP_AVX);
+	j->x87_off = (cpu->fp_trap & TRAP_MMX) != 0;
+	if (j->vectors_live && (fpu_mxcsr(cpu) & MXCSR_MASKS) != MXCSR_MASKS) {
+		j->sse_off = j->avx_off = 1;
+	}
+	choose_mix(cpu);
+}
+
+void jit_vcpu_init(struct vcpu *cpu)
+{
+	struct jit_vcpu *j = &cpu->jit;
+
+	j->self = cpu;
+	j->sse_off = j->avx_off = j->x87_off = 1;
+	ibtc_clear(cpu);
+	j->supervisor_mix = next_mix(cpu);
+	for (unsigned i = 0; i < JIT_SPACES; i++) {
+		j->space_mix[i] = next_mix(cpu);
+	}
+	if (cpu->vm->jit) {
+		atomic_store(&j->seen, atomic_load(&cpu->vm->jit->page_sequence));
+	}
+}

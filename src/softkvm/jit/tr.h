@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The translator's working state, shared by its files: translate.c (analysis, driver), tr_mem.c
+ * (memory operands), tr_op.c (plain instructions), tr_flow.c (branches, ends).
+ *
+ * All code is emitted straight into the current region. Rare paths (`struct rare`) are
+ * remembered and emitted behind the block, so that the common way is straight.
+ */
+#pragma once
+
+#include "softkvm/cpu/rows.h"
+#include "softkvm/jit/effects.h"
+#include "softkvm/jit/jit_int.h"
+
+/* Where the guest's flags are. */
+enum { HOME_HOST = BIT(0), HOME_MEMORY = BIT(1) };
+
+enum rare_kind {
+	RARE_MEMORY,    /* r11 - tag is no offset in the page: ask C */
+	RARE_CONSTANT,  /* the same with a constant address */
+	RARE_INTERPRET, /* leave, the interpreter goes on at `rip` */
+	RARE_LOOP,      /* leave, the run loop has something to do; RIP is `rip` */
+	RARE_LINK,      /* an edge that is not linked yet */
+	RARE_FAR,       /* a jump to the constant `target` on another page */
+	RARE_FAR_TMP,   /* a jump to the address in jit.tmp[1] */
+	RARE_INDIRECT,  /* r11 XOR mix was not found */
+	RARE_RETURN,    /* a return that was not predicted; r11 is the target */
+	RARE_RAS_FULL,  /* start the prediction of returns anew, and come back */
+	RARE_VECTORS,   /* make vectors live and come back */
+	RARE_HANDLER,   /* call a handler and come back */
+};
+
+struct rare {
+	enum rare_kind kind;
+	uint8_t home;
+	uint8_t *jump[2]; /* what comes here: positions behind rel32 fields, NULL: none */
+	uint8_t *back;    /* writable address to come back to */
+	uint64_t rip;     /* of the instruction, or where to go on */
+	uint64_t target;
+	uint32_t what;  /* of a memory call */
+	uint8_t tag;    /* offset of the TLB entry's tag */
+	bool check;     /* target may not be canonical */
+	int32_t adjust; /* stack adjustment of a return */
+	size_t off;     /* the guard's offset */
+	void *ptr;      /* jit_edge, jit_call */
+};
+
+#define RARE_MAX 320u
+
+struct tr {
+	struct vcpu *cpu;
+	struct jit *jit;
+	struct jit_page *page;
+	struct jit_block *block;
+	struct code c;
+	bool m64;
+	uint64_t rip;        /* of the block */
+	unsigned n, decoded; /* instructions to emit; that there are */
+	bool stuck;          /* what follows the last one is not for a block */
+	struct insn insn[BLOCK_INSNS];
+	struct effects fx[BLOCK_INSNS];
+	uint32_t live_in[BLOCK_INSNS], live_out[BLOCK_INSNS];
+	unsigned i;   /* the instruction being emitted */
+	uint8_t home; /* HOME_*; 0: the flags are dead */
+	bool sse_ready, avx_ready, x87_ready;
+	int32_t mem_disp; /* the checked operand is at [TMP_B + mem_disp] */
+	unsigned rares;
+	struct rare rare[RARE_MAX];
+	unsigned edges;
+	struct jit_edge edge[BLOCK_INSNS + 2];
+	bool failed;
+};
+
+/* --- registers ------------------------------------------------------------------------------ */
+/* The host register that holds a guest register, or -1: it lives in memory. */
+static inline int tr_host(unsigned guest)
+{
+	return guest == RSP ? HOST_SP : guest >= R9 && guest <= R11 ? -1 : (int)guest;
+}
+/* The same, loading those from memory into `tmp`. */
+static inline unsigned tr_use(struct tr *t, unsigned guest, unsigned tmp)
+{
+	int host = tr_host(guest);
+
+	if (host >= 0) {
+		return (unsigned)host;
+	}
+	code_load_gs(&t->c, tmp, OFF_GPR(guest));
+	return tmp;
+}
+
+static inline const struct insn *tr_insn(const struct tr *t)
+{
+	return &t->insn[t->i];
+}
+static inline uint64_t tr_rip(const struct tr *t)
+{
+	return t->rip + t->insn[t->i].off;
+}
+static inline uint64_t tr_next_rip(const struct tr *t)
+{
+	uint64_t next = tr_rip(t) + t->insn[t->i].len;
+
+	return t->m64 ? next : (uint32_t)next;
+}
+static inline bool tr_same_page(const struct tr *t, uint64_t rip)
+{
+	return (rip ^ t->rip) >> 12 == 0;
+}
+
+/* --- translate.c ------------------------------------------------------------------------------ */
+struct rare *tr_rare(struct tr *t, enum rare_kind kind);
+/* Which flags may be read from `rip` on before they are replaced; the bytes looked at count as the
+ * block's. */
+uint32_t tr_live_at(struct tr *t, uint64_t rip);
+
+/* --- tr_flags.c ------------------------------------------------------------------------------- */
+/* Code follows that changes the host's flags; `live` of the guest's must survive. Uses r11. */
+void tr_flags_clobber(struct tr *t, uint32_t live);
+/* The next instruction needs the guest's flags in the host's. `tmp` is free. */
+void tr_flags_to_host(struct tr *t, unsigned tmp);
+/* Flags must be in memory if any of `live` is read later. Uses r11. */
+void tr_flags_to_memory(struct tr *t, uint32_t live);
+void tr_emit_flags_save(struct code *c, unsigned tmp);
+void tr_emit_flags_load(struct code *c, unsigned tmp);
+
+/* --- tr_mem.c -----------------------------------------------------------------------------------
+ */
+/* The operand's linear address in TMP_B. Uses TMP_A. */
+void tr_address(struct tr *t, const struct insn *in);
+/* TMP_B, a linear address, becomes the host's, or the access is left to the interpreter. */
+void tr_probe(struct tr *t, unsigned size, bool write, unsigned align);
+/* Both for a memory operand; sets mem_disp. */
+void tr_operand(struct tr *t, const struct insn *in, unsigned size, bool write, unsigned align);
+void tr_rare_memory(struct tr *t, const struct rare *r);
+
+/* --- encode.c
+ * ------------------------------------------------------------------------------------- */
+/*
+ * An instruction with other registers: where each operand field goes. Fields that live in memory
+ * are loaded before and stored behind.
+ */
+struct recode {
+	const struct row *row;
+	uint8_t reg, rm, vvvv; /* host numbers */
+	bool byte_rex, no_rex;
+	unsigned homed;
+	struct {
+		uint8_t guest, tmp;
+	} home[2];
+};
+/* False: it cannot be encoded so; the handler does it. */
+bool recode_plan(const struct insn *in, struct recode *ret);
+void recode_emit(struct tr *t, const struct insn *in, const struct recode *r);
+
+/* --- tr_op.c
+ * ---------------------------------------------------------------------------------------- */
+void tr_handler(struct tr *t);
+void tr_generic(struct tr *t);
+void tr_lea(struct tr *t);
+void tr_div(struct tr *t);
+void tr_push(struct tr *t);
+void tr_pop(struct tr *t);
+void tr_leave(struct tr *t);
+void tr_direction(struct tr *t, bool down);
+struct jit_call *tr_call_record(struct tr *t);
+void tr_rare_handler(struct tr *t, const struct rare *r);
+void tr_rare_vectors(struct tr *t, const struct rare *r);
+
+/* --- tr_flow.c
+ * -------------------------------------------------------------------------------------- */
+void tr_jmp(struct tr *t);
+void tr_jcc(struct tr *t);
+void tr_loop(struct tr *t);
+void tr_call(struct tr *t);
+void tr_ret(struct tr *t);
+void tr_jmp_indirect(struct tr *t);
+void tr_ends(struct tr *t);
+/* Leave the block for `rip`, which follows it. */
+void tr_go_on(struct tr *t, uint64_t rip);
+/* Leave it to the interpreter at `rip`. */
+void tr_leave_to_interpreter(struct tr *t, uint64_t rip);
+void tr_rare_flow(struct tr *t, const struct rare *r);
+/* The look in the table of indirect targets for r11, ending in a jump. */
+void tr_emit_ibtc(struct code *c, uint8_t **ret_miss);
