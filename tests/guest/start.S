@@ -153,26 +153,8 @@ user_enter:
 	iretq
 
 /* --- the gates of all vectors ---------------------------------------------------- */
-	.macro gate vector
-	.balign 16
-	.if \vector == 8 || (\vector >= 10 && \vector <= 14) || \vector == 17
-	.else
-	pushq $0
-	.endif
-	pushq $\vector
-	jmp gate_common
-	.endm
-
-	.globl gates
-	.balign 16
-gates:
-	.set v, 0
-	.rept 256
-	.altmacro
-	gate %v
-	.noaltmacro
-	.set v, v + 1
-	.endr
+#define PUSH pushq
+#include "gates.inc.S"
 
 gate_common:
 	pushq %rax

@@ -58,25 +58,9 @@ catch_leave:
 	movl 16(%edx), %esp
 	ret
 
-	.macro gate vector
-	.balign 16
-	.if \vector == 8 || (\vector >= 10 && \vector <= 14) || \vector == 17
-	.else
-	pushl $0
-	.endif
-	pushl $\vector
-	jmp gate_common
-	.endm
-	.globl gates
-	.balign 16
-gates:
-	.set v, 0
-	.rept 256
-	.altmacro
-	gate %v
-	.noaltmacro
-	.set v, v + 1
-	.endr
+#define PUSH pushl
+#include "gates.inc.S"
+
 gate_common:
 	pushl %gs
 	pushl %fs

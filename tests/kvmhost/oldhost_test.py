@@ -40,7 +40,7 @@ echo "@@ status $?"
 
 
 def run_host(lodge, int_test, fpu_test, tools, files, model):
-    command = [f"{tools}/kvmhost-run", "-d", files, "-p", model, "-t", str(SECONDS)]
+    command = [f"{tools}/kvmhost-run", "-r", "-d", files, "-p", model, "-t", str(SECONDS)]
     for source, target in ((lodge, "bin/lodge"), (int_test, "bin/test-int"), (fpu_test, "bin/test-fpu"),
                            (f"{files}/kernel/vmlinuz", "guest/vmlinuz"), (f"{files}/initramfs", "guest/initramfs")):
         command += ["-f", f"{source}:{target}"]
