@@ -188,7 +188,8 @@ static int create_pit(struct vm *vm, uint32_t flags)
 	return 0;
 }
 
-static int get_pit(struct vm *vm, void *arg)
+/* Call `fn` with the chips' lock held. */
+static int with_pit(struct vm *vm, void (*fn)(struct pit *pit, void *arg), void *arg)
 {
 	struct irqchip *chip = vm->irqchip;
 	struct pit *pit = atomic_load(&chip->pit);
@@ -197,23 +198,37 @@ static int get_pit(struct vm *vm, void *arg)
 		return -ENXIO;
 	}
 	pthread_mutex_lock(&chip->lock);
-	pit_get_locked(pit, arg);
+	fn(pit, arg);
 	pthread_mutex_unlock(&chip->lock);
 	return 0;
 }
 
+static void get_state_locked(struct pit *pit, void *arg)
+{
+	pit_get_locked(pit, arg);
+}
+
+static void set_state_locked(struct pit *pit, void *arg)
+{
+	pit_set_locked(pit, arg);
+}
+
+static void set_reinject_locked(struct pit *pit, void *arg)
+{
+	const struct kvm_reinject_control *in = arg;
+
+	pit->reinject = in->pit_reinject != 0;
+	pit_unmasked_locked(pit);
+}
+
+static int get_pit(struct vm *vm, void *arg)
+{
+	return with_pit(vm, get_state_locked, arg);
+}
+
 static int set_pit(struct vm *vm, void *arg)
 {
-	struct irqchip *chip = vm->irqchip;
-	struct pit *pit = atomic_load(&chip->pit);
-
-	if (!pit) {
-		return -ENXIO;
-	}
-	pthread_mutex_lock(&chip->lock);
-	pit_set_locked(pit, arg);
-	pthread_mutex_unlock(&chip->lock);
-	return 0;
+	return with_pit(vm, set_state_locked, arg);
 }
 
 /* The old structure has the channels without the flags. */
@@ -239,18 +254,7 @@ static int get_pit_old(struct vm *vm, void *arg)
 
 static int reinject_control(struct vm *vm, void *arg)
 {
-	const struct kvm_reinject_control *in = arg;
-	struct irqchip *chip = vm->irqchip;
-	struct pit *pit = atomic_load(&chip->pit);
-
-	if (!pit) {
-		return -ENXIO;
-	}
-	pthread_mutex_lock(&chip->lock);
-	pit->reinject = in->pit_reinject != 0;
-	pit_unmasked_locked(pit);
-	pthread_mutex_unlock(&chip->lock);
-	return 0;
+	return with_pit(vm, set_reinject_locked, arg);
 }
 
 /* Level-triggered MSIs of the reserved routes are user space's IOAPIC: it wants their EOIs. */
