@@ -27,12 +27,16 @@
 #define PTE_NX  BIT64(63)
 #define ADDR_52 0x000ffffffffff000ull
 
-/* Entries read on the way, for the A and D bits. */
+/* Entries read on the way, for the rights, and for the A and D bits. */
 struct trail {
 	gpa_t gpa[4];
 	uint64_t entry[4];
 	unsigned count;
-	unsigned width; /* bytes of an entry */
+	unsigned width;    /* bytes of an entry */
+	uint64_t all, any; /* bits that all of them have, and that any has */
+	/* what the last one says */
+	enum page_size size;
+	gpa_t found; /* of the address */
 };
 
 static uint64_t bits(unsigned lo, unsigned hi)
@@ -40,19 +44,29 @@ static uint64_t bits(unsigned lo, unsigned hi)
 	return hi < lo ? 0 : (hi == 63 ? ~0ull : BIT64(hi + 1) - 1) & ~(BIT64(lo) - 1);
 }
 
-/* 0 or -EFAULT: one entry, read at once. */
-static int entry_read(const struct walk_env *env, struct trail *t, gpa_t gpa, uint64_t *ret)
+/*
+ * One entry, read at once. False: it lies in no RAM. Tables tend to lie in one slot, which
+ * *slot remembers.
+ */
+static inline bool entry_read(const struct walk_env *env, struct trail *t, gpa_t gpa,
+			      const struct memslot **slot, uint64_t *ret)
 {
-	void *p = vm_map_phys(env->vm, gpa, t->width, false);
+	const struct memslot *s = *slot;
+	const uint8_t *p;
 
-	if (!p) {
-		return -EFAULT;
+	if (!s || gpa - s->gpa >= s->size_bytes) {
+		s = *slot = memslots_find(env->vm, gpa);
+		if (!s) {
+			return false;
+		}
 	}
-	*ret = t->width == 8 ? __atomic_load_n((uint64_t *)p, __ATOMIC_RELAXED)
-			     : __atomic_load_n((uint32_t *)p, __ATOMIC_RELAXED);
+	/* Slots are made of pages, and entries are aligned: it does not cross the slot's end. */
+	p = s->host + (gpa - s->gpa);
+	*ret = t->width == 8 ? __atomic_load_n((const uint64_t *)(const void *)p, __ATOMIC_RELAXED)
+			     : __atomic_load_n((const uint32_t *)(const void *)p, __ATOMIC_RELAXED);
 	t->gpa[t->count] = gpa;
 	t->entry[t->count++] = *ret;
-	return 0;
+	return true;
 }
 
 /* Store `set` to an entry that is still as it was. False: it has changed. */
@@ -112,29 +126,33 @@ static uint64_t reserved_64(const struct walk_env *env, unsigned level, uint64_t
 	return level == 2 && (e & PTE_PS) ? r | bits(13, 20) : r;
 }
 
-static void rights_add(struct walk_result *r, uint64_t e)
+/* Without any of these bits an entry has no reserved bit set, at whatever level. */
+static uint64_t suspect_64(const struct walk_env *env)
 {
-	r->user = r->user && (e & PTE_U);
-	r->write = r->write && (e & PTE_W);
-	r->nx = r->nx || (e & PTE_NX);
+	return bits(env->maxphyaddr, env->efer & EFER_LMA ? 51 : 62) | PTE_PS |
+	       (env->efer & EFER_NX ? 0 : PTE_NX) | (env->amd ? PTE_G : 0);
 }
 
-static void leaf_set(const struct walk_env *env, struct walk_result *r, uint64_t e,
-		     enum page_size size, uint64_t frame, uint64_t offset)
+static void rights_add(struct trail *t, uint64_t e)
 {
-	r->size = size;
-	r->gpa = frame | offset;
-	r->global = (e & PTE_G) && (env->cr4 & CR4_PGE);
-	r->dirty = (e & PTE_D) != 0;
+	t->all &= e;
+	t->any |= e;
+}
+
+static void leaf_set(struct trail *t, enum page_size size, uint64_t frame, uint64_t offset)
+{
+	t->size = size;
+	t->found = frame | offset;
 }
 
 /* 4-level and PAE. The result is 0, PF_P | PF_RSVD or PF_NONE. */
 #define PF_NONE (-1) /* not present: error bits 0 */
-static int walk_64(const struct walk_env *env, gva_t lin, struct walk_result *r, struct trail *t)
+static int walk_64(const struct walk_env *env, gva_t lin, struct trail *t)
 {
 	static const enum page_size sizes[] = { 0, PAGE_4K, PAGE_2M, PAGE_1G };
 	bool lma = (env->efer & EFER_LMA) != 0;
-	uint64_t table = env->cr3 & ADDR_52, e;
+	uint64_t table = env->cr3 & ADDR_52, suspect = suspect_64(env), e;
+	const struct memslot *slot = NULL;
 	unsigned level = 4;
 
 	t->width = 8;
@@ -149,17 +167,18 @@ static int walk_64(const struct walk_env *env, gva_t lin, struct walk_result *r,
 	for (;; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
 
-		if (entry_read(env, t, table + (lin >> shift & 511) * 8, &e) != 0 || !(e & PTE_P)) {
+		if (!entry_read(env, t, table + (lin >> shift & 511) * 8, &slot, &e) ||
+		    !(e & PTE_P)) {
 			return PF_NONE;
 		}
-		if (e & reserved_64(env, level, e)) {
+		if ((e & suspect) && (e & reserved_64(env, level, e))) {
 			return PF_P | PF_RSVD;
 		}
-		rights_add(r, e);
+		rights_add(t, e);
 		if (level == 1 || (level < 4 && (e & PTE_PS))) {
 			uint64_t mask = BIT64(shift) - 1;
 
-			leaf_set(env, r, e, sizes[level], e & ADDR_52 & ~mask, lin & mask);
+			leaf_set(t, sizes[level], e & ADDR_52 & ~mask, lin & mask);
 			return 0;
 		}
 		table = e & ADDR_52;
@@ -175,49 +194,54 @@ static uint64_t reserved_4m(const struct walk_env *env)
 }
 
 /* 32-bit paging. */
-static int walk_32(const struct walk_env *env, gva_t lin, struct walk_result *r, struct trail *t)
+static int walk_32(const struct walk_env *env, gva_t lin, struct trail *t)
 {
+	const struct memslot *slot = NULL;
 	uint64_t e;
 
 	t->width = 4;
-	if (entry_read(env, t, (env->cr3 & 0xfffff000) + (lin >> 22 & 1023) * 4, &e) != 0 ||
+	if (!entry_read(env, t, (env->cr3 & 0xfffff000) + (lin >> 22 & 1023) * 4, &slot, &e) ||
 	    !(e & PTE_P)) {
 		return PF_NONE;
 	}
-	rights_add(r, e);
+	rights_add(t, e);
 	if ((e & PTE_PS) && (env->cr4 & CR4_PSE)) {
 		if (e & reserved_4m(env)) {
 			return PF_P | PF_RSVD;
 		}
-		leaf_set(env, r, e, PAGE_4M, (e & 0xffc00000) | (e >> 13 & 0xff) << 32,
-			 lin & 0x3fffff);
+		leaf_set(t, PAGE_4M, (e & 0xffc00000) | (e >> 13 & 0xff) << 32, lin & 0x3fffff);
 		return 0;
 	}
-	if (entry_read(env, t, (e & 0xfffff000) + (lin >> 12 & 1023) * 4, &e) != 0 ||
+	if (!entry_read(env, t, (e & 0xfffff000) + (lin >> 12 & 1023) * 4, &slot, &e) ||
 	    !(e & PTE_P)) {
 		return PF_NONE;
 	}
-	rights_add(r, e);
-	leaf_set(env, r, e, PAGE_4K, e & 0xfffff000, lin & 0xfff);
+	rights_add(t, e);
+	leaf_set(t, PAGE_4K, e & 0xfffff000, lin & 0xfff);
 	return 0;
 }
 
 /* SDM 3A 4.6.1. */
-bool walk_allows(const struct walk_env *env, const struct walk_result *r, unsigned how)
+static inline bool allows(const struct walk_env *env, bool user, bool write, bool nx, unsigned how)
 {
 	if (how & WALK_FETCH) {
-		if (r->nx && (env->efer & EFER_NX)) {
+		if (nx && (env->efer & EFER_NX)) {
 			return false;
 		}
-		return how & WALK_USER ? r->user : !(r->user && (env->cr4 & CR4_SMEP));
+		return how & WALK_USER ? user : !(user && (env->cr4 & CR4_SMEP));
 	}
 	if (how & WALK_USER) {
-		return r->user && (r->write || !(how & WALK_WRITE));
+		return user && (write || !(how & WALK_WRITE));
 	}
-	if (r->user && (env->cr4 & CR4_SMAP) && !(how & WALK_AC)) {
+	if (user && (env->cr4 & CR4_SMAP) && !(how & WALK_AC)) {
 		return false;
 	}
-	return r->write || !(how & WALK_WRITE) || !(env->cr0 & CR0_WP);
+	return write || !(how & WALK_WRITE) || !(env->cr0 & CR0_WP);
+}
+
+bool walk_allows(const struct walk_env *env, const struct walk_result *r, unsigned how)
+{
+	return allows(env, r->user, r->write, r->nx, how);
 }
 
 static uint32_t error_code(const struct walk_env *env, unsigned how, uint32_t bits_found)
@@ -231,30 +255,46 @@ static uint32_t error_code(const struct walk_env *env, unsigned how, uint32_t bi
 int walk(const struct walk_env *env, gva_t lin, unsigned how, struct walk_result *ret,
 	 uint32_t *ret_error)
 {
+	if (!(env->cr0 & CR0_PG)) {
+		*ret = (struct walk_result){
+			.gpa = lin & 0xffffffff, .user = true, .write = true, .dirty = true
+		};
+		return 0;
+	}
 	for (;;) {
-		struct walk_result r = { .user = true, .write = true };
-		struct trail t = { 0 };
-		int e = 0;
+		struct trail t;
+		bool user, write, nx;
+		uint64_t leaf;
+		int e;
 
-		if (!(env->cr0 & CR0_PG)) {
-			r.gpa = lin & 0xffffffff;
-			r.dirty = true;
-			*ret = r;
-			return 0;
-		}
-		e = env->cr4 & CR4_PAE ? walk_64(env, lin, &r, &t) : walk_32(env, lin, &r, &t);
-		if (e == 0 && !(how & WALK_ANY) && !walk_allows(env, &r, how)) {
+		t.count = 0;
+		t.all = ~0ull;
+		t.any = 0;
+		e = env->cr4 & CR4_PAE ? walk_64(env, lin, &t) : walk_32(env, lin, &t);
+		user = t.all & PTE_U;
+		write = t.all & PTE_W;
+		nx = t.any & PTE_NX;
+		if (e == 0 && !(how & WALK_ANY) && !allows(env, user, write, nx, how)) {
 			e = PF_P;
 		}
 		if (e != 0) {
 			*ret_error = error_code(env, how, e == PF_NONE ? 0 : (uint32_t)e);
 			return -EFAULT;
 		}
-		if ((how & WALK_QUIET) || trail_mark(env, &t, how & WALK_WRITE)) {
-			r.dirty = r.dirty || (how & WALK_WRITE);
-			*ret = r;
-			return 0;
+		if (!(how & WALK_QUIET) && !trail_mark(env, &t, how & WALK_WRITE)) {
+			continue;
 		}
+		leaf = t.entry[t.count - 1];
+		*ret = (struct walk_result){
+			.gpa = t.found,
+			.size = t.size,
+			.user = user,
+			.write = write,
+			.nx = nx,
+			.global = (leaf & PTE_G) && (env->cr4 & CR4_PGE),
+			.dirty = (leaf & PTE_D) || (how & WALK_WRITE),
+		};
+		return 0;
 	}
 }
 
