@@ -24,8 +24,7 @@
 
 #include <stdlib.h>
 
-#define PAGE_MASK     (~4095ull)
-#define GPA_PAGE_MASK 0x000ffffffffff000ull
+#define PAGE_MASK (~4095ull)
 
 int mmu_vcpu_init(struct vcpu *cpu)
 {
@@ -69,16 +68,6 @@ void mmu_cpuid_changed(struct vcpu *cpu)
 	if (old != env->maxphyaddr) {
 		mmu_flush_all(cpu);
 	}
-}
-
-void mmu_env_refresh(struct vcpu *cpu)
-{
-	struct walk_env *env = &cpu->mmu->env;
-
-	env->cr0 = cpu->cr0;
-	env->cr3 = cpu->cr3;
-	env->cr4 = cpu->cr4;
-	env->efer = cpu->efer;
 }
 
 /* --- translation -------------------------------------------------------------------------- */
@@ -134,30 +123,28 @@ static uint8_t *fill(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_
 		     const struct walk_result *r, struct memslot *slot)
 {
 	struct mmu *m = cpu->mmu;
-	struct tlb_table *t = &m->cur->table[kind];
+	struct tlb_table *t = m->kind[kind];
 	const struct tlb_entry *old = &t->entry[(lin >> 12) & (TLB_ENTRIES - 1)];
 	struct tlb_fill f = { .lin = lin & PAGE_MASK };
 	gpa_t page = r->gpa & PAGE_MASK;
-	bool watched = m->watch_on && page_watched(m, f.lin), code, x;
+	bool watched = m->watch_on && page_watched(m, f.lin), code;
 
 	f.host = slot->host + (page - slot->gpa);
 	if (acc == ACC_EXEC) {
 		code_add(cpu, f.host);
 		jit_page_fetched(cpu->vm, f.host);
 	}
-	code = code_has(m, f.host) || jit_page_is_code(cpu->vm, f.host);
 	f.r = walk_allows(&m->env, r, walk_how(ACC_READ, kind));
 	f.w = r->dirty && !(slot->flags & KVM_MEM_READONLY) && page_logged(slot, page) &&
 	      walk_allows(&m->env, r, walk_how(ACC_WRITE, kind));
-	x = walk_allows(&m->env, r, walk_how(ACC_EXEC, kind));
-	f.x = x && (acc == ACC_EXEC ||
-		    (code && old->xtag == f.lin && old->host == (uint64_t)(uintptr_t)f.host));
+	f.x = acc == ACC_EXEC || (old->xtag == f.lin && old->host == (uint64_t)(uintptr_t)f.host);
+	code = (f.w || f.x) && (code_has(m, f.host) || jit_page_is_code(cpu->vm, f.host));
+	f.x = f.x && code && walk_allows(&m->env, r, walk_how(ACC_EXEC, kind));
 	f.note = page | (r->global ? NOTE_GLOBAL : 0) | (uint32_t)r->size << NOTE_SIZE_SHIFT |
-		 (f.r && watched ? NOTE_RSLOW : 0) | (f.w && (watched || code) ? NOTE_WSLOW : 0) |
-		 (x ? NOTE_EXEC : 0);
+		 (f.r && watched ? NOTE_RSLOW : 0) | (f.w && (watched || code) ? NOTE_WSLOW : 0);
 	f.r = f.r && !watched;
 	f.w = f.w && !watched && !code;
-	tlb_put(t, &f);
+	tlb_put(m, t, &f);
 	return f.host;
 }
 
@@ -187,19 +174,51 @@ static bool known(const struct vcpu *cpu, const struct tlb_entry *e, const struc
 	}
 }
 
+/*
+ * With AC set the supervisor may read and write what it may without, and what the user may: if the
+ * table for one of these knows the page, TLB_SUPER_AC needs no walk. (They are of the same space.)
+ */
+static bool borrow(const struct vcpu *cpu, gva_t page, enum mmu_access acc)
+{
+	struct mmu *m = cpu->mmu;
+	unsigned i = (page >> 12) & (TLB_ENTRIES - 1);
+	const struct tlb_entry *old = &m->kind[TLB_SUPER_AC]->entry[i];
+	const struct tlb_table *from = m->kind[TLB_SUPER];
+	const struct tlb_entry *e = &from->entry[i];
+
+	if (!known(cpu, e, &from->note[i], page, acc)) {
+		from = m->kind[TLB_USER];
+		e = &from->entry[i];
+		if (!known(cpu, e, &from->note[i], page, acc)) {
+			return false;
+		}
+	}
+	tlb_put(m, m->kind[TLB_SUPER_AC],
+		&(struct tlb_fill){
+			.lin = page,
+			.host = tlb_host(e, 0),
+			.note = from->note[i].flags & NOTE_OF_PAGE,
+			.r = e->rtag == page,
+			.w = e->wtag == page,
+			.x = old->xtag == page && old->host == e->host,
+		});
+	return true;
+}
+
 bool mmu_access(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_kind kind,
 		struct target *ret)
 {
 	struct mmu *m = cpu->mmu;
-	struct tlb_table *t = &m->cur->table[kind];
+	struct tlb_table *t = m->kind[kind];
 	unsigned i = (lin >> 12) & (TLB_ENTRIES - 1), how = walk_how(acc, kind);
 	struct memslot *slot;
 	struct walk_result r;
 	uint32_t error;
 
-	if (known(cpu, &t->entry[i], &t->note[i], lin & PAGE_MASK, acc)) {
+	if (known(cpu, &t->entry[i], &t->note[i], lin & PAGE_MASK, acc) ||
+	    (kind == TLB_SUPER_AC && acc != ACC_EXEC && borrow(cpu, lin & PAGE_MASK, acc))) {
 		ret->host = tlb_host(&t->entry[i], lin);
-		ret->gpa = (t->note[i].flags & GPA_PAGE_MASK) | (lin & 4095);
+		ret->gpa = (t->note[i].flags & NOTE_GPA) | (lin & 4095);
 		return true;
 	}
 	if ((cpu->efer & EFER_LMA) && (uint64_t)((int64_t)(lin << 16) >> 16) != lin) {

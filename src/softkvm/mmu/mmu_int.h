@@ -10,30 +10,34 @@
 #include "softkvm/mmu/walk.h"
 
 /*
- * Memory bound: a space has three tables of 2048 entries of 32 bytes and as many notes of 16, so
- * a vCPU's TLBs take at most 8 * 3 * 96 KiB = 2.3 MiB (and an empty one), mapped but not touched
- * before they are used.
+ * Memory bound: a table has TLB_ENTRIES entries of 32 bytes, notes of 24, and two logs of 2 bytes a
+ * place. So a vCPU's ten tables take at most 10 * 120 KiB = 1.2 MiB (and 64 KiB an empty one),
+ * mapped but not touched before they are used. Linux uses six PCIDs a processor.
  */
-#define TLB_SPACES  8   /* PCIDs kept warm */
-#define TLB_LOG_MAX 128 /* filled entries remembered one by one; more: a flush scans */
-#define CODE_BITS   13
-#define CODE_SLOTS  (1u << CODE_BITS)
-#define CODE_MAX    (CODE_SLOTS / 2)
-#define CODE_HOT    32 /* slow writes to a code page after which it counts as data again */
-#define WATCH_MAX   4
+#define TLB_SPACES     8 /* PCIDs kept warm */
+#define TLB_TABLES     (TLB_USER + TLB_SPACES)
+#define TLB_LARGE_BITS 4096
+#define TLB_CHAIN_BITS 12
+#define TLB_CHAINS     (1u << TLB_CHAIN_BITS)
+#define CODE_BITS      13
+#define CODE_SLOTS     (1u << CODE_BITS)
+#define CODE_MAX       (CODE_SLOTS / 2)
+#define CODE_HOT       32 /* slow writes to a code page after which it counts as data again */
+#define WATCH_MAX      4
 
-/* Whose rights a table holds. */
+/* Whose rights a table holds. The supervisor's are for all spaces. */
 enum tlb_kind {
 	TLB_SUPER,    /* supervisor, AC clear (or no SMAP), and implicit accesses */
 	TLB_SUPER_AC, /* supervisor, AC set, CR4.SMAP set */
-	TLB_USER,
+	TLB_USER,     /* and those behind it: a table a space */
 	TLB_KINDS
 };
 
 /* What stands behind an entry. */
 struct tlb_note {
-	gva_t lin;      /* page; meaningful with NOTE_VALID */
-	uint64_t flags; /* guest-physical page | NOTE_* */
+	gva_t lin;           /* page; meaningful with NOTE_VALID */
+	uint64_t flags;      /* guest-physical page | NOTE_* */
+	uint32_t next, prev; /* entries of the same chain: numbers; with NOTE_CHAINED */
 };
 enum {
 	NOTE_VALID = BIT(0),
@@ -42,22 +46,31 @@ enum {
 	NOTE_SIZE_SHIFT = 2,
 	NOTE_RSLOW = BIT(4), /* reads allowed, but watched: no rtag */
 	NOTE_WSLOW = BIT(5), /* writes allowed, dirty bits set, but watched or code: no wtag */
-	NOTE_EXEC = BIT(6),  /* execution allowed, whether xtag is there or not */
+	/* tlb.c's own */
+	NOTE_CHAINED = BIT(6),
+	NOTE_LOGGED = BIT(7), /* the place is in log[TLB_LOG_LOCAL] */
+	NOTE_LOGGED_GLOBAL = BIT(8),
+	NOTE_LOGGED_ANY = NOTE_LOGGED | NOTE_LOGGED_GLOBAL,
 };
+#define NOTE_GPA     0x000ffffffffff000ull
+#define NOTE_OF_PAGE (NOTE_GPA | NOTE_GLOBAL | NOTE_SIZE | NOTE_RSLOW | NOTE_WSLOW)
+
+/* Places where entries were put since the log was emptied. */
+enum tlb_log { TLB_LOG_LOCAL, TLB_LOG_GLOBAL, TLB_LOGS };
 
 struct tlb_table {
-	struct tlb_entry *entry;    /* TLB_ENTRIES */
-	struct tlb_note *note;      /* TLB_ENTRIES */
-	uint64_t large[PAGE_SIZES]; /* hashed numbers of the large pages that have entries */
-	unsigned filled;            /* since the last flush; above TLB_LOG_MAX the log is void */
-	uint16_t log[TLB_LOG_MAX];
+	struct tlb_entry *entry; /* TLB_ENTRIES */
+	struct tlb_note *note;   /* TLB_ENTRIES */
+	uint16_t *log[TLB_LOGS]; /* TLB_ENTRIES each */
+	unsigned logged[TLB_LOGS];
+	unsigned sizes; /* a bit an enum page_size: large pages that have (or had) entries */
+	uint64_t large[TLB_LARGE_BITS / 64]; /* their numbers, hashed */
 };
 
 struct tlb_space {
 	uint32_t pcid;
 	bool used;
 	uint64_t last_use;
-	struct tlb_table table[TLB_KINDS];
 };
 
 /* A page of host memory that this vCPU has an execute tag for: no table holds a write tag. */
@@ -84,9 +97,14 @@ struct span {
 };
 
 struct mmu {
+	struct tlb_table table[TLB_TABLES];
+	struct tlb_table *kind[TLB_KINDS]; /* of the current space */
 	struct tlb_space space[TLB_SPACES];
-	struct tlb_space *cur;
+	unsigned cur;           /* the current space */
 	struct tlb_entry *none; /* a table that grants nothing: every access takes the slow path */
+	/* Entries that may write or execute, by host page: the first entry's number, or 0. */
+	uint32_t chain[TLB_CHAINS];
+	unsigned chained; /* entries in all of them */
 	uint64_t use_clock;
 	void *memory; /* the tables' mapping */
 	size_t memory_bytes;
@@ -124,7 +142,7 @@ struct tlb_fill {
 	uint64_t note; /* gpa page | NOTE_* */
 	bool r, w, x;
 };
-void tlb_put(struct tlb_table *t, const struct tlb_fill *f);
+void tlb_put(struct mmu *m, struct tlb_table *t, const struct tlb_fill *f);
 /* Is there an entry of the present rights for this address, and is it global? */
 bool tlb_is_global(const struct vcpu *cpu, gva_t lin);
 /* Take write (or execute) tags for a host page from every table. */
@@ -147,7 +165,15 @@ bool mmu_access(struct vcpu *cpu, gva_t lin, enum mmu_access acc, enum tlb_kind 
  * NULL: cpu->fault, or MMU_NEEDS_EXIT if there is no RAM (run is filled).
  */
 uint8_t *mmu_fetch(struct vcpu *cpu, gva_t lin, unsigned *ret_avail);
-void mmu_env_refresh(struct vcpu *cpu);
+static inline void mmu_env_refresh(struct vcpu *cpu)
+{
+	struct walk_env *env = &cpu->mmu->env;
+
+	env->cr0 = cpu->cr0;
+	env->cr3 = cpu->cr3;
+	env->cr4 = cpu->cr4;
+	env->efer = cpu->efer;
+}
 
 /* --- io.c --------------------------------------------------------------------------------- */
 /* Device accesses of any length; false: MMU_NEEDS_EXIT (or the log is full). */

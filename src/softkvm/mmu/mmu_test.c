@@ -221,22 +221,47 @@ static void test_invlpg_large(struct test *t)
 	DONE(f);
 }
 
+static void user_mode(struct fixture *f, bool user)
+{
+	f->cpu->cpl = user ? 3 : 0;
+	mmu_select_tlb(f->cpu);
+}
+
+static bool with_pcids(struct fixture *f)
+{
+	f->cpu->cr4 |= CR4_PCIDE;
+	return mmu_paging_changed(f->cpu, f->cpu->cr0, f->cpu->cr4 & ~CR4_PCIDE, f->cpu->efer);
+}
+
+/* SMAP, with RFLAGS.AC set or not. */
+static bool with_smap(struct fixture *f)
+{
+	f->cpu->cr4 |= CR4_SMAP;
+	return mmu_paging_changed(f->cpu, f->cpu->cr0, f->cpu->cr4 & ~CR4_SMAP, f->cpu->efer);
+}
+
+static void set_ac(struct fixture *f, bool ac)
+{
+	f->cpu->rflags = ac ? f->cpu->rflags | FL_AC : f->cpu->rflags & ~(uint64_t)FL_AC;
+	mmu_select_tlb(f->cpu);
+}
+
 static void test_pcids(struct test *t)
 {
 	struct fixture f = fix_new(1);
 	uint32_t v;
 
-	f.cpu->cr4 |= CR4_PCIDE;
-	WANT(mmu_paging_changed(f.cpu, f.cpu->cr0, f.cpu->cr4 & ~CR4_PCIDE, f.cpu->efer));
+	WANT(with_pcids(&f));
+	user_mode(&f, true);
 	put(&f, 0x201000, 2);
 	WANT(mmu_set_cr3(f.cpu, ROOT | 1, false));
-	map(&f, 0x400000, 0x200000 | P);
-	map(&f, 0x401000, 0x200000 | P);
-	map(&f, 0x402000, 0x200000 | P | G);
+	map(&f, 0x400000, 0x200000 | P | U);
+	map(&f, 0x401000, 0x200000 | P | U);
+	map(&f, 0x402000, 0x200000 | P | U | G);
 	WANT(load(&f, 0x400000, &v) && load(&f, 0x401000, &v) && load(&f, 0x402000, &v));
-	map(&f, 0x400000, 0x201000 | P);
-	map(&f, 0x401000, 0x201000 | P);
-	map(&f, 0x402000, 0x201000 | P | G);
+	map(&f, 0x400000, 0x201000 | P | U);
+	map(&f, 0x401000, 0x201000 | P | U);
+	map(&f, 0x402000, 0x201000 | P | U | G);
 	/* Another PCID sees the new tables; the old one keeps its entries. */
 	WANT(mmu_set_cr3(f.cpu, ROOT | 2 | BIT64(63), true));
 	WANT(load(&f, 0x400000, &v) && v == 2);
@@ -253,17 +278,90 @@ static void test_pcids(struct test *t)
 	DONE(f);
 }
 
+/* The supervisor's global entries are every space's, the others go with theirs. */
+static void test_shared_supervisor(struct test *t)
+{
+	struct fixture f = fix_new(1);
+	uint32_t v;
+
+	WANT(with_pcids(&f));
+	put(&f, 0x201000, 2);
+	for (unsigned ac = 0; ac < 2; ac++) {
+		f.cpu->cr4 |= CR4_SMAP;
+		WANT(mmu_paging_changed(f.cpu, f.cpu->cr0, 0, f.cpu->efer));
+		set_ac(&f, ac);
+		map(&f, 0x400000, 0x200000 | P);
+		map(&f, 0x401000, 0x200000 | P | G);
+		WANT(mmu_set_cr3(f.cpu, ROOT | 1, true));
+		WANT(load(&f, 0x400000, &v) && v == 0 && load(&f, 0x401000, &v) && v == 0);
+		map(&f, 0x400000, 0x201000 | P);
+		map(&f, 0x401000, 0x201000 | P | G);
+		WANT(mmu_set_cr3(f.cpu, ROOT | 1, true)); /* the same space: nothing goes */
+		WANT(load(&f, 0x400000, &v) && v == 0);
+		WANT(mmu_set_cr3(f.cpu, ROOT | 2, true));
+		WANT(load(&f, 0x400000, &v) && v == 2 && load(&f, 0x401000, &v) && v == 0);
+		map(&f, 0x400000, 0x200000 | P);
+		mmu_flush_pcid(f.cpu, 1); /* not the current one */
+		mmu_flush_pcid_page(f.cpu, 1, 0x400000);
+		WANT(load(&f, 0x400000, &v) && v == 2 && load(&f, 0x401000, &v) && v == 0);
+		mmu_flush_pcid_page(f.cpu, 2, 0x400000);
+		mmu_flush_pcid_page(f.cpu, 2, 0x401000); /* global: stays */
+		WANT(load(&f, 0x400000, &v) && v == 0 && load(&f, 0x401000, &v) && v == 0);
+		map(&f, 0x400000, 0x201000 | P);
+		mmu_flush_nonglobal(f.cpu);
+		WANT(load(&f, 0x400000, &v) && v == 2 && load(&f, 0x401000, &v) && v == 0);
+		mmu_flush_page(f.cpu, 0x401000);
+		WANT(load(&f, 0x401000, &v) && v == 2);
+	}
+	/* Without CR4.PGE nothing is global. */
+	f.cpu->cr4 &= ~CR4_PGE;
+	WANT(mmu_paging_changed(f.cpu, f.cpu->cr0, f.cpu->cr4 | CR4_PGE, f.cpu->efer));
+	WANT(load(&f, 0x401000, &v) && v == 2);
+	map(&f, 0x401000, 0x200000 | P | G);
+	WANT(mmu_set_cr3(f.cpu, ROOT | 1, true) && load(&f, 0x401000, &v) && v == 0);
+	DONE(f);
+}
+
+/* With AC set, what the supervisor and the user know needs no walk; rights stay what they are. */
+static void test_borrowed(struct test *t)
+{
+	struct fixture f = fix_new(1);
+	uint32_t v;
+
+	WANT(with_smap(&f));
+	put(&f, 0x201000, 2);
+	map(&f, 0x400000, 0x200000 | P | W);
+	map(&f, 0x401000, 0x200000 | P | U);
+	map(&f, 0x402000, 0x200000 | P | W | U);
+	WANT(store(&f, 0x400000, 1));
+	user_mode(&f, true);
+	WANT(load(&f, 0x401000, &v) && store(&f, 0x402000, 1));
+	user_mode(&f, false);
+	set_ac(&f, true);
+	*entry(&f, ROOT, 0x400000, 2) = 0; /* no walk finds anything any more */
+	WANT(load(&f, 0x400000, &v) && v == 1 && store(&f, 0x400000, 7));
+	WANT(load(&f, 0x401000, &v) && v == 7);
+	WANT(store(&f, 0x402000, 8) && load(&f, 0x402000, &v) && v == 8);
+	WANT(!store(&f, 0x401000, 1) && faulted(&f, 0x401000, PF_W));
+	mmu_flush_page(f.cpu, 0x400000);
+	mmu_flush_page(f.cpu, 0x402000);
+	WANT(!load(&f, 0x400000, &v) && load(&f, 0x401000, &v) && !load(&f, 0x402000, &v));
+	set_ac(&f, false);
+	WANT(!load(&f, 0x400000, &v) && !load(&f, 0x401000, &v));
+	DONE(f);
+}
+
 /* More PCIDs than stay warm, and back: whatever is forgotten, nothing is wrong. */
 static void test_pcid_eviction(struct test *t)
 {
 	struct fixture f = fix_new(1);
 	uint32_t v;
 
-	f.cpu->cr4 |= CR4_PCIDE;
-	WANT(mmu_paging_changed(f.cpu, f.cpu->cr0, f.cpu->cr4 & ~CR4_PCIDE, f.cpu->efer));
+	WANT(with_pcids(&f));
+	user_mode(&f, true);
 	for (unsigned i = 1; i <= 3 * TLB_SPACES; i++) {
 		put(&f, 0x200000 + i * 4096, i);
-		map(&f, 0x400000, (0x200000 + i * 4096) | P);
+		map(&f, 0x400000, (0x200000 + i * 4096) | P | U);
 		WANT(mmu_set_cr3(f.cpu, ROOT | i, true) && load(&f, 0x400000, &v) && v == i);
 	}
 	WANT(mmu_set_cr3(f.cpu, ROOT | 1, true) && load(&f, 0x400000, &v));
@@ -562,6 +660,281 @@ static void test_code_overflow(struct test *t)
 	DONE(f);
 }
 
+/* All entries of a page lose their tags, wherever they are. */
+static void test_code_page_everywhere(struct test *t)
+{
+	struct fixture f = fix_new(1);
+	struct mmu *m = f.cpu->mmu;
+	unsigned avail, tags = 0, want = 0;
+
+	WANT(with_pcids(&f));
+	for (unsigned i = 0; i < 8; i++) {
+		map(&f, 0x400000 + i * 0x5000, 0x200000 | P | W | U);
+		map(&f, 0x600000 + i * 0x5000, (0x201000 + i * 0x1000) | P | W | U);
+	}
+	for (unsigned s = 0; s < 3; s++) {
+		WANT(mmu_set_cr3(f.cpu, ROOT | s, true));
+		for (unsigned u = 0; u < 2; u++) {
+			user_mode(&f, u);
+			for (unsigned i = 0; i < 8; i++) {
+				WANT(store(&f, 0x400000 + i * 0x5000, i));
+				WANT(store(&f, 0x600000 + i * 0x5000, i));
+				WANT(mmu_tlb(f.cpu, 0x400000 + i * 0x5000)->wtag ==
+				     0x400000 + i * 0x5000);
+			}
+		}
+	}
+	for (unsigned pass = 0; pass < 2; pass++) {
+		for (unsigned i = 0; i < TLB_TABLES * TLB_ENTRIES; i++) {
+			const struct tlb_table *tab = &m->table[i / TLB_ENTRIES];
+			const struct tlb_entry *e = &tab->entry[i % TLB_ENTRIES];
+
+			if ((tab->note[i % TLB_ENTRIES].flags & NOTE_VALID) &&
+			    e->wtag == tab->note[i % TLB_ENTRIES].lin) {
+				tags++;
+				want += e->host != (uintptr_t)f.t->ram + 0x200000;
+			}
+		}
+		if (pass == 0) {
+			WANT(tags == 4 * 16 && want == 4 * 8); /* three spaces, one supervisor */
+			WANT(mmu_fetch(f.cpu, 0x400000, &avail));
+			tags = want = 0;
+		}
+	}
+	WANT(tags == 4 * 8 && want == tags);
+	DONE(f);
+}
+
+/* --- at random ------------------------------------------------------------------------------ */
+
+/* The tables keep their invariants (tlb.c). */
+static bool tables_sane(const struct mmu *m)
+{
+	unsigned chained = 0, linked = 0;
+
+	for (unsigned k = 0; k < TLB_TABLES * TLB_ENTRIES; k++) {
+		const struct tlb_table *t = &m->table[k / TLB_ENTRIES];
+		unsigned i = k % TLB_ENTRIES;
+		const struct tlb_entry *e = &t->entry[i];
+		const struct tlb_note *n = &t->note[i];
+		uint64_t log = n->flags & NOTE_GLOBAL ? NOTE_LOGGED_GLOBAL : NOTE_LOGGED;
+		const uint64_t tags[3] = { e->rtag, e->wtag, e->xtag };
+		bool valid = n->flags & NOTE_VALID;
+
+		for (unsigned j = 0; j < 3; j++) {
+			bool empty = ((tags[j] >> 12) & (TLB_ENTRIES - 1)) != i;
+
+			if (!empty && (!valid || tags[j] != n->lin)) {
+				return false;
+			}
+			if (!empty && j > 0 && !(n->flags & NOTE_CHAINED)) {
+				return false;
+			}
+			if (!empty && j == 1 && code_has(m, (uint8_t *)(uintptr_t)e->host)) {
+				return false;
+			}
+		}
+		if ((valid && !(n->flags & log)) || (!valid && (n->flags & NOTE_CHAINED))) {
+			return false;
+		}
+		chained += (n->flags & NOTE_CHAINED) != 0;
+	}
+	for (unsigned c = 0; c < TLB_CHAINS; c++) {
+		for (uint32_t id = m->chain[c], prev = 0; id != 0; linked++) {
+			const struct tlb_note *n =
+				&m->table[(id - 1) / TLB_ENTRIES].note[(id - 1) % TLB_ENTRIES];
+
+			if (n->prev != prev || !(n->flags & NOTE_CHAINED) || linked > chained) {
+				return false;
+			}
+			prev = id;
+			id = n->next;
+		}
+	}
+	return chained == linked && chained == m->chained;
+}
+
+enum { R_PAGES = 24, R_PCIDS = 12, R_STEPS = 60000, R_FRAMES = 2560, R_FRAME = 0x600000 };
+
+/*
+ * Pages are mapped anew, accessed and flushed at random. Each mapping has a higher number than
+ * the one before, which lies in the page; the least that an access may see is known.
+ */
+struct random {
+	struct fixture f;
+	uint64_t state;
+	uint32_t number;                   /* of the last mapping made */
+	uint32_t oldest[R_PCIDS][R_PAGES]; /* that may be seen; of global pages in [0] */
+	unsigned pcid;
+};
+
+static unsigned below(struct random *r, unsigned n)
+{
+	r->state ^= r->state >> 12;
+	r->state ^= r->state << 25;
+	r->state ^= r->state >> 27;
+	return (unsigned)((r->state * 0x2545f4914f6cdd1dull >> 33) % n);
+}
+
+/* Mostly one of few: what is done with one is to matter for another. */
+static unsigned random_pcid(struct random *r)
+{
+	return below(r, below(r, 4) ? 3 : R_PCIDS);
+}
+
+/* Some share a place in the table, some are the user's, some are global. */
+static gva_t page_lin(unsigned page)
+{
+	return 0x400000 + (page % 16) * 0x1000 + (uint64_t)(page / 16) * TLB_ENTRIES * 4096;
+}
+
+static bool page_is_user(unsigned page)
+{
+	return page & 1;
+}
+
+static bool page_is_global(unsigned page)
+{
+	return page % 5 < 2;
+}
+
+static void random_map(struct random *r, unsigned page)
+{
+	gpa_t frame = R_FRAME + ++r->number % R_FRAMES * 4096;
+
+	put(&r->f, frame, r->number);
+	map(&r->f, page_lin(page),
+	    frame | P | W | (page_is_user(page) ? U : 0) | (page_is_global(page) ? G : 0));
+}
+
+static uint32_t *oldest(struct random *r, unsigned pcid, unsigned page)
+{
+	return &r->oldest[page_is_global(page) ? 0 : pcid][page];
+}
+
+/* What was mapped before is not to be seen any more. */
+static void forget(struct random *r, unsigned pcid, unsigned page)
+{
+	gpa_t now = *entry(&r->f, ROOT, page_lin(page), 1) & 0xffffffffff000;
+
+	*oldest(r, pcid, page) = get(&r->f, now);
+}
+
+static void forget_local(struct random *r, unsigned pcid)
+{
+	for (unsigned p = 0; p < R_PAGES; p++) {
+		if (!page_is_global(p)) {
+			forget(r, pcid, p);
+		}
+	}
+}
+
+static bool random_access(struct random *r, unsigned page)
+{
+	gva_t lin = page_lin(page);
+	bool user = page_is_user(page), ac = below(r, 2);
+	uint32_t v = 0;
+	unsigned avail;
+	bool ok;
+
+	user_mode(&r->f, user && below(r, 2));
+	set_ac(&r->f, ac || (user && r->f.cpu->cpl == 0));
+	switch (below(r, 6)) {
+	case 0:
+		ok = mmu_fetch(r->f.cpu, lin, &avail) != NULL;
+		v = *oldest(r, r->pcid, page);
+		break;
+	case 1:
+	case 2:
+		ok = store(&r->f, lin + 8, 1) && load(&r->f, lin, &v);
+		break;
+	default:
+		ok = load(&r->f, lin, &v);
+	}
+	return ok && v >= *oldest(r, r->pcid, page);
+}
+
+static bool random_load_cr3(struct random *r)
+{
+	bool noflush = below(r, 4) != 0;
+
+	r->pcid = random_pcid(r);
+	if (!noflush) {
+		forget_local(r, r->pcid);
+	}
+	return mmu_set_cr3(r->f.cpu, ROOT | r->pcid, noflush);
+}
+
+static void random_flush(struct random *r)
+{
+	unsigned page = below(r, R_PAGES), pcid = random_pcid(r);
+
+	switch (below(r, 8)) {
+	case 0:
+		mmu_flush_pcid(r->f.cpu, (uint16_t)pcid);
+		forget_local(r, pcid);
+		break;
+	case 1:
+		mmu_flush_nonglobal(r->f.cpu);
+		for (unsigned i = 0; i < R_PCIDS; i++) {
+			forget_local(r, i);
+		}
+		break;
+	case 2:
+		if (below(r, 8) == 0) {
+			mmu_flush_all(r->f.cpu);
+			for (unsigned i = 0; i < R_PCIDS * R_PAGES; i++) {
+				forget(r, i / R_PAGES, i % R_PAGES);
+			}
+		}
+		break;
+	case 3:
+	case 4:
+		mmu_flush_pcid_page(r->f.cpu, (uint16_t)pcid, page_lin(page));
+		if (!page_is_global(page)) {
+			forget(r, pcid, page);
+		}
+		break;
+	default:
+		mmu_flush_page(r->f.cpu, page_lin(page));
+		forget(r, r->pcid, page);
+	}
+}
+
+static bool random_step(struct random *r)
+{
+	unsigned what = below(r, 20);
+
+	if (what < 2) {
+		return random_load_cr3(r);
+	}
+	if (what < 4) {
+		random_map(r, below(r, R_PAGES));
+	} else if (what < 7) {
+		random_flush(r);
+	} else {
+		return random_access(r, below(r, R_PAGES));
+	}
+	return true;
+}
+
+static void test_at_random(struct test *t)
+{
+	struct random r = { .f = fix_new(1), .state = 20261125 };
+	bool ok = with_pcids(&r.f) && with_smap(&r.f) && mmu_set_cr3(r.f.cpu, ROOT, false);
+	unsigned n;
+
+	for (unsigned p = 0; p < R_PAGES; p++) {
+		random_map(&r, p);
+	}
+	for (n = 0; ok && n < R_STEPS; n++) {
+		ok = random_step(&r) && (n % 500 != 0 || tables_sane(r.f.cpu->mmu));
+	}
+	DONE(r.f);
+	CHECK(t, ok);
+	CHECK_EQ(t, n, R_STEPS);
+}
+
 static void test_translate(struct test *t)
 {
 	struct fixture f = fix_new(1);
@@ -628,6 +1001,8 @@ static const struct test_case cases[] = {
 	{ "many_entries", test_many_entries },
 	{ "invlpg_large", test_invlpg_large },
 	{ "pcids", test_pcids },
+	{ "shared_supervisor", test_shared_supervisor },
+	{ "borrowed", test_borrowed },
 	{ "pcid_eviction", test_pcid_eviction },
 	{ "privilege_tables", test_privilege_tables },
 	{ "crossing", test_crossing },
@@ -644,6 +1019,8 @@ static const struct test_case cases[] = {
 	{ "coalesced", test_coalesced },
 	{ "code_pages", test_code_pages },
 	{ "code_overflow", test_code_overflow },
+	{ "code_page_everywhere", test_code_page_everywhere },
+	{ "at_random", test_at_random },
 	{ "translate", test_translate },
 	{ "execute_disable", test_execute_disable },
 	{ "alignment", test_alignment },

@@ -4,82 +4,86 @@
  *
  * Theory of operation
  *
- * A space is what belongs to one PCID (number 0 without CR4.PCIDE): a table for each kind
- * of rights. TLB_SPACES spaces stay warm, the least recently used one is emptied for a new PCID.
- * Nothing is marked by generation: an invalidation takes the entries out, which costs little since
- * each table remembers which entries were filled as long as these are few.
+ * The supervisor's tables are for all address spaces; the user's entries are in a table for each
+ * space, that is, for each PCID (number 0 without CR4.PCIDE). TLB_SPACES spaces stay warm, the
+ * least recently used one is emptied for a new PCID. So a kernel whose pages are global finds
+ * its entries in any space. What is not global in the supervisor's tables belongs to the
+ * current space, and goes when that changes; with CR4.SMAP nothing of the user's is in
+ * TLB_SUPER at all.
+ *
+ * Nothing is marked by generation: an invalidation takes the entries out. A table logs which
+ * places were filled since it was emptied, local (not global) and global entries apart, each
+ * place at most once in either log. So to empty a table takes time for what was put in, not for
+ * its size.
+ *
+ * When a page becomes code, or data again, all entries of that page are wanted. Entries that
+ * may write or execute are therefore chained by a hash of the page's host address. The links
+ * are in the notes; an entry is unchained when it is cleared or replaced.
  *
  * Invariants
  *  1. An entry's tags are its note's page or EMPTY; all are EMPTY without NOTE_VALID.
  *  2. Index i's EMPTY tag is a page whose index is not i (0; for index 0, page 1).
  *  3. Entries of large pages are 4 KiB entries with the size in the note; the number of the
- *     large page is hashed into table.large[size], so that INVLPG knows when it must look for
- *     all of them.
- *  4. Global entries are in the space in which they were filled; INVLPG looks into all spaces.
+ *     large page is hashed into table.large, so that INVLPG knows when it must look for all of
+ *     them.
+ *  4. A valid entry's place is in the log of its globality. A log may have places more: NOTE_LOGGED
+ *     and NOTE_LOGGED_GLOBAL say so in the note, valid or not.
+ *  5. An entry with a write tag, an execute tag or NOTE_WSLOW has NOTE_CHAINED; what has
+ *     NOTE_CHAINED is valid, and in the chain of its host page, and nothing else is in a chain.
+ *  6. Local entries of the supervisor's tables are of the current space.
+ *  7. Global entries of the user's tables are in the space in which they were filled; INVLPG
+ *     looks for them in all spaces.
  */
+#include <assert.h>
 #include <sys/mman.h>
 
 #include "base/assert.h"
 #include "softkvm/jit/jit.h"
 #include "softkvm/mmu/mmu_int.h"
 
-#define TABLE_BYTES (TLB_ENTRIES * sizeof(struct tlb_entry))
-#define NOTES_BYTES (TLB_ENTRIES * sizeof(struct tlb_note))
+#define ENTRIES_BYTES (TLB_ENTRIES * sizeof(struct tlb_entry))
+#define NOTES_BYTES   (TLB_ENTRIES * sizeof(struct tlb_note))
+#define LOG_BYTES     (TLB_ENTRIES * sizeof(uint16_t))
+#define TABLE_BYTES   (ENTRIES_BYTES + NOTES_BYTES + TLB_LOGS * LOG_BYTES)
+#define WIPE_MIN      (TLB_ENTRIES / 4) /* places filled from which memset() is cheaper */
+
+static_assert(TABLE_BYTES % 64 == 0 && TLB_ENTRIES <= 65536);
 
 static const uint8_t size_shift[PAGE_SIZES] = { 12, 21, 22, 30 };
+static const uint64_t note_logged[TLB_LOGS] = { NOTE_LOGGED, NOTE_LOGGED_GLOBAL };
 
 static uint64_t tag_empty(unsigned index)
 {
 	return index == 0 ? 0x1000 : 0;
 }
 
-static void entry_clear(struct tlb_table *t, unsigned i)
-{
-	t->entry[i].rtag = t->entry[i].wtag = t->entry[i].xtag = tag_empty(i);
-	t->note[i].flags = 0;
-}
-
-static void table_clear(struct tlb_table *t)
-{
-	if (t->filled > TLB_LOG_MAX) {
-		memset(t->entry, 0, TABLE_BYTES);
-		memset(t->note, 0, NOTES_BYTES);
-		entry_clear(t, 0);
-	} else {
-		for (unsigned i = 0; i < t->filled; i++) {
-			entry_clear(t, t->log[i]);
-		}
-	}
-	t->filled = 0;
-	memset(t->large, 0, sizeof(t->large));
-}
-
 int tlb_init(struct mmu *m)
 {
-	size_t one = TABLE_BYTES + NOTES_BYTES;
 	uint8_t *p;
 
-	m->memory_bytes = one * TLB_SPACES * TLB_KINDS + TABLE_BYTES;
+	m->memory_bytes = TABLE_BYTES * TLB_TABLES + ENTRIES_BYTES;
 	p = mmap(NULL, m->memory_bytes, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED) {
 		return -ENOMEM;
 	}
 	m->memory = p;
-	for (unsigned s = 0; s < TLB_SPACES; s++) {
-		for (unsigned k = 0; k < TLB_KINDS; k++) {
-			struct tlb_table *t = &m->space[s].table[k];
+	for (unsigned i = 0; i < TLB_TABLES; i++, p += TABLE_BYTES) {
+		struct tlb_table *t = &m->table[i];
 
-			t->entry = (struct tlb_entry *)p;
-			t->note = (struct tlb_note *)(p + TABLE_BYTES);
-			entry_clear(t, 0);
-			p += one;
+		t->entry = (struct tlb_entry *)p;
+		t->note = (struct tlb_note *)(p + ENTRIES_BYTES);
+		for (unsigned l = 0; l < TLB_LOGS; l++) {
+			t->log[l] = (uint16_t *)(p + ENTRIES_BYTES + NOTES_BYTES + l * LOG_BYTES);
 		}
+		t->entry[0].rtag = t->entry[0].wtag = t->entry[0].xtag = tag_empty(0);
 	}
 	m->none = (struct tlb_entry *)p;
 	m->none[0] = (struct tlb_entry){ tag_empty(0), tag_empty(0), tag_empty(0), 0 };
 	m->space[0].used = true;
-	m->cur = &m->space[0];
+	m->kind[TLB_SUPER] = &m->table[TLB_SUPER];
+	m->kind[TLB_SUPER_AC] = &m->table[TLB_SUPER_AC];
+	m->kind[TLB_USER] = &m->table[TLB_USER];
 	return 0;
 }
 
@@ -91,53 +95,70 @@ void tlb_done(struct mmu *m)
 	}
 }
 
-/* --- filling ------------------------------------------------------------------------------ */
+/* --- chains of a host page's entries ------------------------------------------------------- */
 
-static uint64_t large_bit(gva_t lin, enum page_size size)
+/* Entries are numbered over all tables, from 1: 0 is none. */
+static uint32_t entry_id(const struct mmu *m, const struct tlb_table *t, unsigned i)
 {
-	uint64_t n = lin >> size_shift[size];
-
-	return BIT64((n ^ n >> 6) & 63);
+	return (uint32_t)(t - m->table) * TLB_ENTRIES + i + 1;
 }
 
-void tlb_put(struct tlb_table *t, const struct tlb_fill *f)
+static struct tlb_table *id_table(struct mmu *m, uint32_t id)
 {
-	unsigned i = (f->lin >> 12) & (TLB_ENTRIES - 1);
-	struct tlb_entry *e = &t->entry[i];
-	enum page_size size = (f->note & NOTE_SIZE) >> NOTE_SIZE_SHIFT;
+	return &m->table[(id - 1) / TLB_ENTRIES];
+}
 
-	if (!(t->note[i].flags & NOTE_VALID)) {
-		if (t->filled < TLB_LOG_MAX) {
-			t->log[t->filled] = (uint16_t)i;
-		}
-		if (t->filled <= TLB_LOG_MAX) {
-			t->filled++;
-		}
+static struct tlb_note *id_note(struct mmu *m, uint32_t id)
+{
+	return &id_table(m, id)->note[(id - 1) % TLB_ENTRIES];
+}
+
+static uint32_t *chain_of(struct mmu *m, uint64_t host)
+{
+	return &m->chain[(host >> 12) * 0x9e3779b97f4a7c15ull >> (64 - TLB_CHAIN_BITS)];
+}
+
+static void chain_add(struct mmu *m, struct tlb_table *t, unsigned i)
+{
+	uint32_t *head = chain_of(m, t->entry[i].host), id = entry_id(m, t, i);
+	struct tlb_note *n = &t->note[i];
+
+	n->prev = 0;
+	n->next = *head;
+	if (n->next) {
+		id_note(m, n->next)->prev = id;
 	}
-	if (size != PAGE_4K) {
-		t->large[size] |= large_bit(f->lin, size);
+	*head = id;
+	n->flags |= NOTE_CHAINED;
+	m->chained++;
+}
+
+static void chain_remove(struct mmu *m, struct tlb_table *t, unsigned i)
+{
+	struct tlb_note *n = &t->note[i];
+
+	*(n->prev ? &id_note(m, n->prev)->next : chain_of(m, t->entry[i].host)) = n->next;
+	if (n->next) {
+		id_note(m, n->next)->prev = n->prev;
 	}
-	e->host = (uint64_t)(uintptr_t)f->host;
-	e->rtag = f->r ? f->lin : tag_empty(i);
-	e->wtag = f->w ? f->lin : tag_empty(i);
-	e->xtag = f->x ? f->lin : tag_empty(i);
-	t->note[i] = (struct tlb_note){ f->lin, f->note | NOTE_VALID };
+	n->flags &= ~(uint64_t)NOTE_CHAINED;
+	m->chained--;
 }
 
 /*
  * Take the write tags (or execute tags) of a host page. Without execute tags it is no code page
  * any more.
  */
-static void table_drop_tags(struct tlb_table *t, uint64_t host, bool exec)
+void tlb_drop_tags(struct mmu *m, const uint8_t *host_page, bool exec)
 {
-	unsigned n = t->filled > TLB_LOG_MAX ? TLB_ENTRIES : t->filled;
+	uint64_t host = (uint64_t)(uintptr_t)host_page;
 
-	for (unsigned k = 0; k < n; k++) {
-		unsigned i = t->filled > TLB_LOG_MAX ? k : t->log[k];
-		struct tlb_entry *e = &t->entry[i];
-		struct tlb_note *note = &t->note[i];
+	for (uint32_t id = *chain_of(m, host); id != 0; id = id_note(m, id)->next) {
+		unsigned i = (id - 1) % TLB_ENTRIES;
+		struct tlb_entry *e = &id_table(m, id)->entry[i];
+		struct tlb_note *note = id_note(m, id);
 
-		if (e->host != host || !(note->flags & NOTE_VALID)) {
+		if (e->host != host) {
 			continue;
 		}
 		if (exec) {
@@ -150,70 +171,140 @@ static void table_drop_tags(struct tlb_table *t, uint64_t host, bool exec)
 	}
 }
 
-void tlb_drop_tags(struct mmu *m, const uint8_t *host_page, bool exec)
-{
-	uint64_t host = (uint64_t)(uintptr_t)host_page;
+/* --- filling ------------------------------------------------------------------------------ */
 
-	for (unsigned s = 0; s < TLB_SPACES; s++) {
-		for (unsigned k = 0; k < TLB_KINDS; k++) {
-			table_drop_tags(&m->space[s].table[k], host, exec);
-		}
+/* The bit of the large page at `lin`. Neighbours have different ones. */
+static unsigned large_bit(gva_t lin, enum page_size size)
+{
+	uint64_t n = lin >> size_shift[size];
+
+	return (unsigned)((n ^ n >> 16) & (TLB_LARGE_BITS - 1));
+}
+
+static void log_place(struct tlb_table *t, unsigned i, enum tlb_log log)
+{
+	if (!(t->note[i].flags & note_logged[log])) {
+		t->log[log][t->logged[log]++] = (uint16_t)i;
+		t->note[i].flags |= note_logged[log];
 	}
 }
 
-/* --- invalidation ------------------------------------------------------------------------- */
-
-static void space_clear(struct tlb_space *s)
+void tlb_put(struct mmu *m, struct tlb_table *t, const struct tlb_fill *f)
 {
-	for (unsigned k = 0; k < TLB_KINDS; k++) {
-		table_clear(&s->table[k]);
+	unsigned i = (f->lin >> 12) & (TLB_ENTRIES - 1), bit;
+	struct tlb_entry *e = &t->entry[i];
+	struct tlb_note *n = &t->note[i];
+	enum page_size size = (f->note & NOTE_SIZE) >> NOTE_SIZE_SHIFT;
+
+	if (n->flags & NOTE_CHAINED) {
+		chain_remove(m, t, i);
+	}
+	log_place(t, i, f->note & NOTE_GLOBAL ? TLB_LOG_GLOBAL : TLB_LOG_LOCAL);
+	if (size != PAGE_4K) {
+		bit = large_bit(f->lin, size);
+		t->large[bit / 64] |= BIT64(bit % 64);
+		t->sizes |= BIT(size);
+	}
+	e->host = (uint64_t)(uintptr_t)f->host;
+	e->rtag = f->r ? f->lin : tag_empty(i);
+	e->wtag = f->w ? f->lin : tag_empty(i);
+	e->xtag = f->x ? f->lin : tag_empty(i);
+	n->lin = f->lin;
+	n->flags = (n->flags & NOTE_LOGGED_ANY) | f->note | NOTE_VALID;
+	if (f->w || f->x || (f->note & NOTE_WSLOW)) {
+		chain_add(m, t, i);
 	}
 }
 
-static void table_clear_nonglobal(struct tlb_table *t)
+/* --- invalidation of tables ---------------------------------------------------------------- */
+
+static void entry_clear(struct mmu *m, struct tlb_table *t, unsigned i)
 {
-	bool scan = t->filled > TLB_LOG_MAX;
-	unsigned n = scan ? TLB_ENTRIES : t->filled, kept = 0;
-
-	for (unsigned k = 0; k < n; k++) {
-		unsigned i = scan ? k : t->log[k];
-
-		if (!(t->note[i].flags & NOTE_GLOBAL)) {
-			if (t->note[i].flags & NOTE_VALID) {
-				entry_clear(t, i);
-			}
-			continue;
-		}
-		if (kept < TLB_LOG_MAX) {
-			t->log[kept] = (uint16_t)i;
-		}
-		kept++;
+	if (t->note[i].flags & NOTE_CHAINED) {
+		chain_remove(m, t, i);
 	}
-	t->filled = MIN(kept, TLB_LOG_MAX + 1u);
-	if (kept == 0) {
+	t->entry[i].rtag = t->entry[i].wtag = t->entry[i].xtag = tag_empty(i);
+	t->note[i].flags &= NOTE_LOGGED_ANY;
+}
+
+static bool table_is_empty(const struct tlb_table *t)
+{
+	return t->logged[TLB_LOG_LOCAL] + t->logged[TLB_LOG_GLOBAL] == 0;
+}
+
+/* Both logs are empty now. */
+static void table_emptied(struct tlb_table *t)
+{
+	if (t->sizes != 0) {
 		memset(t->large, 0, sizeof(t->large));
+		t->sizes = 0;
 	}
 }
 
-static void space_clear_nonglobal(struct tlb_space *s)
+/* Take out the entries of one log, and forget the log. */
+static void table_clear_log(struct mmu *m, struct tlb_table *t, enum tlb_log log)
 {
-	for (unsigned k = 0; k < TLB_KINDS; k++) {
-		table_clear_nonglobal(&s->table[k]);
+	bool global = log == TLB_LOG_GLOBAL;
+
+	for (unsigned k = 0; k < t->logged[log]; k++) {
+		unsigned i = t->log[log][k];
+		uint64_t flags = t->note[i].flags;
+
+		if ((flags & NOTE_VALID) && !(flags & NOTE_GLOBAL) == !global) {
+			entry_clear(m, t, i);
+		}
+		t->note[i].flags &= ~note_logged[log];
 	}
+	t->logged[log] = 0;
+	if (table_is_empty(t)) {
+		table_emptied(t);
+	}
+}
+
+static void table_clear(struct mmu *m, struct tlb_table *t)
+{
+	table_clear_log(m, t, TLB_LOG_LOCAL);
+	table_clear_log(m, t, TLB_LOG_GLOBAL);
+}
+
+/* The same when all chains are void. */
+static void table_wipe(struct tlb_table *t)
+{
+	if (table_is_empty(t)) {
+		return;
+	}
+	if (t->logged[TLB_LOG_LOCAL] + t->logged[TLB_LOG_GLOBAL] >= WIPE_MIN) {
+		memset(t->entry, 0, ENTRIES_BYTES);
+		memset(t->note, 0, NOTES_BYTES);
+		t->entry[0].rtag = t->entry[0].wtag = t->entry[0].xtag = tag_empty(0);
+	} else {
+		for (unsigned l = 0; l < TLB_LOGS; l++) {
+			for (unsigned k = 0; k < t->logged[l]; k++) {
+				unsigned i = t->log[l][k];
+				struct tlb_entry *e = &t->entry[i];
+
+				e->rtag = e->wtag = e->xtag = tag_empty(i);
+				t->note[i].flags = 0;
+			}
+		}
+	}
+	t->logged[TLB_LOG_LOCAL] = t->logged[TLB_LOG_GLOBAL] = 0;
+	table_emptied(t);
 }
 
 /* Which entries of an address are meant. */
-enum inv_what { INV_ALL, INV_GLOBAL_ONLY, INV_NONGLOBAL_ONLY };
+enum inv_what { INV_ALL, INV_GLOBAL_ONLY, INV_LOCAL_ONLY };
 
 static bool inv_meant(uint64_t flags, enum inv_what what)
 {
 	bool global = (flags & NOTE_GLOBAL) != 0;
 
-	return what == INV_ALL || global == (what == INV_GLOBAL_ONLY);
+	return (flags & NOTE_VALID) && (what == INV_ALL || global == (what == INV_GLOBAL_ONLY));
 }
 
 /* All entries of the large page of this size at `lin`. */
-static void table_inv_large(struct tlb_table *t, gva_t lin, enum page_size size, enum inv_what what)
+static void table_inv_large(struct mmu *m, struct tlb_table *t, gva_t lin, enum page_size size,
+			    enum inv_what what)
 {
 	unsigned pages = 1u << MIN(size_shift[size] - 12, TLB_BITS);
 	unsigned first = (lin >> 12) & (TLB_ENTRIES - 1) & ~(pages - 1);
@@ -221,44 +312,60 @@ static void table_inv_large(struct tlb_table *t, gva_t lin, enum page_size size,
 	for (unsigned i = first; i < first + pages; i++) {
 		uint64_t fl = t->note[i].flags;
 
-		if ((fl & NOTE_VALID) && (fl & NOTE_SIZE) >> NOTE_SIZE_SHIFT == size &&
-		    (t->note[i].lin ^ lin) >> size_shift[size] == 0 && inv_meant(fl, what)) {
-			entry_clear(t, i);
+		if (inv_meant(fl, what) && (fl & NOTE_SIZE) >> NOTE_SIZE_SHIFT == size &&
+		    (t->note[i].lin ^ lin) >> size_shift[size] == 0) {
+			entry_clear(m, t, i);
 		}
 	}
 }
 
-static void table_inv(struct tlb_table *t, gva_t lin, enum inv_what what)
+static void table_inv(struct mmu *m, struct tlb_table *t, gva_t lin, enum inv_what what)
 {
 	unsigned i = (lin >> 12) & (TLB_ENTRIES - 1);
 
-	if (t->filled == 0) {
+	if (t->logged[TLB_LOG_GLOBAL] == 0 &&
+	    (what == INV_GLOBAL_ONLY || t->logged[TLB_LOG_LOCAL] == 0)) {
 		return;
 	}
-	if ((t->note[i].flags & NOTE_VALID) && ((t->note[i].lin ^ lin) >> 12) == 0 &&
-	    inv_meant(t->note[i].flags, what)) {
-		entry_clear(t, i);
+	if (inv_meant(t->note[i].flags, what) && (t->note[i].lin ^ lin) >> 12 == 0) {
+		entry_clear(m, t, i);
 	}
-	for (enum page_size z = PAGE_2M; z < PAGE_SIZES; z++) {
-		if (t->large[z] & large_bit(lin, z)) {
-			table_inv_large(t, lin, z, what);
+	for (enum page_size z = PAGE_2M; z < PAGE_SIZES && t->sizes >> z != 0; z++) {
+		unsigned bit = large_bit(lin, z);
+
+		if ((t->sizes & BIT(z)) && (t->large[bit / 64] >> (bit % 64) & 1)) {
+			table_inv_large(m, t, lin, z, what);
 		}
 	}
 }
 
-static void space_inv(struct tlb_space *s, gva_t lin, enum inv_what what)
+/* --- invalidation by what instructions name ------------------------------------------------- */
+
+static struct tlb_table *user_table(struct mmu *m, unsigned space)
 {
-	for (unsigned k = 0; k < TLB_KINDS; k++) {
-		table_inv(&s->table[k], lin, what);
-	}
+	return &m->table[TLB_USER + space];
+}
+
+/* Is this table a part of the current space? */
+static bool is_current(const struct mmu *m, const struct tlb_table *t)
+{
+	return t < &m->table[TLB_USER] || t == m->kind[TLB_USER];
 }
 
 void mmu_flush_all(struct vcpu *cpu)
 {
 	struct mmu *m = cpu->mmu;
 
-	for (unsigned s = 0; s < TLB_SPACES; s++) {
-		space_clear(&m->space[s]);
+	if (m->chained < TLB_CHAINS / 8) {
+		for (unsigned i = 0; i < TLB_TABLES; i++) {
+			table_clear(m, &m->table[i]);
+		}
+	} else {
+		memset(m->chain, 0, sizeof(m->chain));
+		m->chained = 0;
+		for (unsigned i = 0; i < TLB_TABLES; i++) {
+			table_wipe(&m->table[i]);
+		}
 	}
 	code_clear(m);
 	jit_mappings_changed(cpu);
@@ -266,8 +373,8 @@ void mmu_flush_all(struct vcpu *cpu)
 
 void mmu_flush_nonglobal(struct vcpu *cpu)
 {
-	for (unsigned s = 0; s < TLB_SPACES; s++) {
-		space_clear_nonglobal(&cpu->mmu->space[s]);
+	for (unsigned i = 0; i < TLB_TABLES; i++) {
+		table_clear_log(cpu->mmu, &cpu->mmu->table[i], TLB_LOG_LOCAL);
 	}
 	jit_mappings_changed(cpu);
 }
@@ -276,86 +383,104 @@ void mmu_flush_page(struct vcpu *cpu, gva_t lin)
 {
 	struct mmu *m = cpu->mmu;
 
-	for (unsigned s = 0; s < TLB_SPACES; s++) {
-		space_inv(&m->space[s], lin, &m->space[s] == m->cur ? INV_ALL : INV_GLOBAL_ONLY);
+	for (unsigned i = 0; i < TLB_TABLES; i++) {
+		struct tlb_table *t = &m->table[i];
+
+		table_inv(m, t, lin, is_current(m, t) ? INV_ALL : INV_GLOBAL_ONLY);
 	}
 	jit_mapping_changed(cpu, lin);
 }
 
-static struct tlb_space *space_find(struct mmu *m, uint32_t pcid)
+/* The number of the space, TLB_SPACES if there is none. */
+static unsigned space_find(const struct mmu *m, uint32_t pcid)
 {
-	for (unsigned s = 0; s < TLB_SPACES; s++) {
-		if (m->space[s].used && m->space[s].pcid == pcid) {
-			return &m->space[s];
-		}
+	unsigned s = 0;
+
+	while (s < TLB_SPACES && !(m->space[s].used && m->space[s].pcid == pcid)) {
+		s++;
 	}
-	return NULL;
+	return s;
 }
 
-static unsigned space_index(const struct mmu *m, const struct tlb_space *s)
+static void shared_clear_local(struct mmu *m)
 {
-	return (unsigned)(s - m->space);
+	table_clear_log(m, &m->table[TLB_SUPER], TLB_LOG_LOCAL);
+	table_clear_log(m, &m->table[TLB_SUPER_AC], TLB_LOG_LOCAL);
+}
+
+static void space_clear_local(struct mmu *m, unsigned s)
+{
+	table_clear_log(m, user_table(m, s), TLB_LOG_LOCAL);
+	if (s == m->cur) {
+		shared_clear_local(m);
+	}
 }
 
 void mmu_flush_pcid(struct vcpu *cpu, uint16_t pcid)
 {
-	struct tlb_space *s = space_find(cpu->mmu, pcid);
+	unsigned s = space_find(cpu->mmu, pcid);
 
-	if (s) {
-		space_clear_nonglobal(s);
-		jit_space_emptied(cpu, space_index(cpu->mmu, s));
+	if (s < TLB_SPACES) {
+		space_clear_local(cpu->mmu, s);
+		jit_space_emptied(cpu, s);
 	}
 }
 
 void mmu_flush_pcid_page(struct vcpu *cpu, uint16_t pcid, gva_t lin)
 {
-	struct tlb_space *s = space_find(cpu->mmu, pcid);
+	struct mmu *m = cpu->mmu;
+	unsigned s = space_find(m, pcid);
 
-	if (s) {
-		space_inv(s, lin, INV_NONGLOBAL_ONLY);
-		jit_mapping_changed(cpu, lin);
+	if (s == TLB_SPACES) {
+		return;
 	}
+	table_inv(m, user_table(m, s), lin, INV_LOCAL_ONLY);
+	if (s == m->cur) {
+		table_inv(m, &m->table[TLB_SUPER], lin, INV_LOCAL_ONLY);
+		table_inv(m, &m->table[TLB_SUPER_AC], lin, INV_LOCAL_ONLY);
+	}
+	jit_mapping_changed(cpu, lin);
 }
 
 /* --- spaces ------------------------------------------------------------------------------- */
 
-static struct tlb_space *space_take(struct mmu *m, uint32_t pcid)
+/* An empty space for this PCID. */
+static unsigned space_take(struct mmu *m, uint32_t pcid)
 {
-	struct tlb_space *victim = NULL;
+	unsigned victim = 0;
 
-	for (unsigned s = 0; s < TLB_SPACES; s++) {
-		struct tlb_space *p = &m->space[s];
-
-		if (!p->used) {
-			victim = p;
-			break;
-		}
-		if (!victim || p->last_use < victim->last_use) {
-			victim = p;
+	for (unsigned s = 0; s < TLB_SPACES && m->space[victim].used; s++) {
+		if (!m->space[s].used || m->space[s].last_use < m->space[victim].last_use) {
+			victim = s;
 		}
 	}
-	space_clear(victim);
-	victim->used = true;
-	victim->pcid = pcid;
+	table_clear(m, user_table(m, victim));
+	m->space[victim].used = true;
+	m->space[victim].pcid = pcid;
 	return victim;
 }
 
 static void space_switch(struct vcpu *cpu, uint32_t pcid)
 {
 	struct mmu *m = cpu->mmu;
-	struct tlb_space *s = space_find(m, pcid);
 
-	m->cur = s ? s : space_take(m, pcid);
-	m->cur->last_use = ++m->use_clock;
-	if (!s) {
-		jit_space_emptied(cpu, space_index(m, m->cur));
+	if (m->space[m->cur].pcid != pcid) {
+		unsigned s = space_find(m, pcid);
+
+		shared_clear_local(m);
+		m->cur = s < TLB_SPACES ? s : space_take(m, pcid);
+		if (s == TLB_SPACES) {
+			jit_space_emptied(cpu, m->cur);
+		}
+		m->kind[TLB_USER] = user_table(m, m->cur);
 	}
-	jit_space_changed(cpu, space_index(m, m->cur));
+	m->space[m->cur].last_use = ++m->use_clock;
+	jit_space_changed(cpu, m->cur);
 }
 
 bool tlb_is_global(const struct vcpu *cpu, gva_t lin)
 {
-	const struct tlb_table *t = &cpu->mmu->cur->table[mmu_kind(cpu, false)];
+	const struct tlb_table *t = cpu->mmu->kind[mmu_kind(cpu, false)];
 	const struct tlb_note *n = &t->note[(lin >> 12) & (TLB_ENTRIES - 1)];
 
 	return (n->flags & NOTE_VALID) && (n->lin ^ lin) >> 12 == 0 && (n->flags & NOTE_GLOBAL);
@@ -365,7 +490,7 @@ void mmu_select_tlb(struct vcpu *cpu)
 {
 	cpu->tlb = unlikely(mmu_checks_alignment(cpu))
 			   ? cpu->mmu->none
-			   : cpu->mmu->cur->table[mmu_kind(cpu, false)].entry;
+			   : cpu->mmu->kind[mmu_kind(cpu, false)]->entry;
 }
 
 static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
@@ -386,8 +511,8 @@ bool mmu_set_cr3(struct vcpu *cpu, uint64_t cr3, bool noflush)
 	m->env.cr3 = cpu->cr3;
 	space_switch(cpu, pcid);
 	if (!(noflush && (cpu->cr4 & CR4_PCIDE))) {
-		space_clear_nonglobal(m->cur);
-		jit_space_emptied(cpu, space_index(m, m->cur));
+		space_clear_local(m, m->cur);
+		jit_space_emptied(cpu, m->cur);
 	}
 	mmu_select_tlb(cpu);
 	return true;
