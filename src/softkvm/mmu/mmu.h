@@ -20,7 +20,7 @@
  * accesses again from the start, and each iteration of a string instruction commits RCX, RSI,
  * RDI before the next.
  */
-#define TLB_BITS    11
+#define TLB_BITS    13
 #define TLB_ENTRIES (1u << TLB_BITS)
 
 /*

@@ -11,7 +11,7 @@
 
 /*
  * Memory bound: a table has TLB_ENTRIES entries of 32 bytes, notes of 24, and two logs of 2 bytes a
- * place. So a vCPU's ten tables take at most 10 * 120 KiB = 1.2 MiB (and 64 KiB an empty one),
+ * place. So a vCPU's ten tables take at most 10 * 480 KiB = 4.7 MiB (and 256 KiB an empty one),
  * mapped but not touched before they are used. Linux uses six PCIDs a processor.
  */
 #define TLB_SPACES     8 /* PCIDs kept warm */
