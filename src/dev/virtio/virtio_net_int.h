@@ -38,6 +38,7 @@ struct net_pair {
 	struct vq_chain held;
 	struct iovec held_iov[NET_CHAIN_MAX];
 	gpa_t held_gpa[NET_CHAIN_MAX];
+	uint32_t unseen_bytes; /* sent, but the driver was not told yet */
 
 	/* Receive; see the head of virtio_net.c. */
 	bool waiting; /* the back end may have frames */

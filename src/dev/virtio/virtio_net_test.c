@@ -184,6 +184,28 @@ static void test_transmit(struct test *t)
 }
 
 /* A full back end holds a chain; nothing is lost or comes twice. */
+/* Large frames that wait in one row: the driver hears of the first before the last is sent. */
+static void test_transmit_tells_early(struct test *t)
+{
+	struct card *c = card_new();
+	struct testdrv_seg s = { .len = 20000 };
+	unsigned before;
+
+	CHECK(t, c);
+	c->d->t->have_irqfd = false; /* an eventfd would count several as one */
+	CHECK(t, testdrv_start(c->d, BASE, 2, 16));
+	s.gpa = testdrv_alloc(c->d, s.len, 1);
+	memset(testdrv_host(c->d, s.gpa), 0, s.len);
+	for (unsigned i = 0; i < 5; i++) {
+		CHECK(t, testdrv_add(&c->d->q[1], &s, 1) >= 0);
+	}
+	before = c->d->t->msi_count;
+	testdrv_kick(&c->d->q[1]);
+	testbus_settle(c->d->t);
+	CHECK_EQ(t, c->d->t->msi_count - before, 3); /* of 2, 2 and 1 */
+	card_free(c);
+}
+
 static void test_transmit_full(struct test *t)
 {
 	struct card *c = card_new();
@@ -481,6 +503,7 @@ static void test_pairs(struct test *t)
 static const struct test_case cases[] = {
 	{ "config", test_config },
 	{ "transmit", test_transmit },
+	{ "transmit-early", test_transmit_tells_early },
 	{ "transmit-full", test_transmit_full },
 	{ "receive-plain", test_receive_plain },
 	{ "receive-merged", test_receive_merged },
