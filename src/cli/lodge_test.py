@@ -140,7 +140,7 @@ def bad_kernels():
 @case
 def no_memory():
     need_engine()
-    few = [64 << 20, 64 << 20]
+    few = [400 << 20, 400 << 20]  # less than the guest wants, more than the engine
     expect_failure("lodge: memory of 512 MiB: cannot be had: File too large; give less with --memory",
                    "run", "--kernel", guest(),
                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, few))
