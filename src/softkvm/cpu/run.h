@@ -30,8 +30,8 @@ void io_resume(struct vcpu *cpu);
 void run_emulation_failure(struct vcpu *cpu, const uint8_t *bytes, unsigned len);
 
 /*
- * Behind an instruction that may have changed what the run loop decides on: is there nothing for it to
- * do? Then what it would clear is cleared.
+ * Behind an instruction that may have changed what the run loop decides on: is there nothing for it
+ * to do? Then what it would clear is cleared.
  */
 bool run_may_go_on(struct vcpu *cpu);
 /* All decoded blocks of this vCPU are dropped (breakpoints changed, …). */

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "base/assert.h"
+#include "softkvm/cpu/decode.h"
 #include "softkvm/jit/jit_int.h"
 #include "softkvm/mmu/mmu_int.h"
 #include "softkvm/vm.h"
@@ -138,6 +139,10 @@ void jit_publish(struct jit *jit, struct jit_block *b)
 
 	b->page_next = b->page->blocks;
 	b->page->blocks = b;
+	if (b->crosses) {
+		b->cross_next = b->page2->crossing;
+		b->page2->crossing = b;
+	}
 	b->region_next = jit->regions[b->region].blocks;
 	jit->regions[b->region].blocks = b;
 	for (unsigned i = 0; i < b->edge_count; i++) {
@@ -166,6 +171,12 @@ static void page_remove(struct jit_block *b)
 		p = &(*p)->page_next;
 	}
 	*p = b->page_next;
+	if (b->crosses) {
+		for (p = &b->page2->crossing; *p != b;) {
+			p = &(*p)->cross_next;
+		}
+		*p = b->cross_next;
+	}
 }
 
 /* Whoever comes by an indirect jump is sent to the dispatcher. */
@@ -367,6 +378,9 @@ static void page_kill_all(struct jit *jit, struct jit_page *page)
 	while (page->blocks) {
 		jit_kill(jit, page->blocks);
 	}
+	while (page->crossing) {
+		jit_kill(jit, page->crossing);
+	}
 }
 
 static void page_to_data(struct jit *jit, struct jit_page *page)
@@ -395,9 +409,12 @@ bool jit_page_ready(struct vcpu *cpu, struct jit_page *page)
 		if (!dropped_by_all(cpu->vm, page->sequence)) {
 			return false;
 		}
-		memcpy(page->bytes, (const void *)(uintptr_t)page->host, 4096);
 		page->writes = page->kills = 0;
-		atomic_store_explicit(&page->state, PAGE_CODE, memory_order_release);
+		/* In this order, and the opposite of wrote_in_page(): one of both sees the other.
+		 */
+		atomic_store(&page->state, PAGE_CODE);
+		atomic_thread_fence(memory_order_seq_cst);
+		memcpy(page->bytes, (const void *)(uintptr_t)page->host, 4096);
 		return true;
 	case PAGE_CODE:
 		jit_page_verify(cpu->vm->jit, page);
@@ -423,6 +440,11 @@ static unsigned page_changed(struct jit *jit, struct jit_page *page, unsigned st
 			jit_kill(jit, b);
 			n++;
 		}
+	}
+	for (struct jit_block *b = page->crossing; b && start < INSN_BYTES_MAX; b = next) {
+		next = b->cross_next;
+		jit_kill(jit, b);
+		n++;
 	}
 	memcpy(page->bytes + start, (const uint8_t *)(uintptr_t)page->host + start, end - start);
 	return n;
@@ -476,8 +498,10 @@ static void page_count_write(struct jit *jit, struct jit_page *p, unsigned kille
 
 static void wrote_in_page(struct jit *jit, uint64_t host, unsigned start, unsigned end)
 {
-	struct jit_page *p = jit_page_find(jit, host);
+	struct jit_page *p;
 
+	atomic_thread_fence(memory_order_seq_cst); /* the write comes before the look */
+	p = jit_page_find(jit, host);
 	if (!p || page_state(p) != PAGE_CODE) {
 		return;
 	}

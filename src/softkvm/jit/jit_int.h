@@ -30,6 +30,14 @@
  *  4. Blocks exist only on pages in state PAGE_CODE, and their bytes are those of page->bytes.
  *  5. Host code that may be running is changed by aligned stores of at most 8 bytes only.
  *
+ * User code of 64-bit mode is translated so that it runs at any address (jit_floats): shared
+ * libraries lie elsewhere in each process. Such code finds the address of its page in jit.page;
+ * whoever enters a page sets it: indirect entries by the target in r11, returns by the address
+ * returned to, C for all others.
+ *
+ * An instruction on two pages is a block of its own (`crosses`), which is only entered indirectly,
+ * since both mappings count.
+ *
  * Flags: translated code keeps the guest's arithmetic flags in the host's, or in vcpu.cc
  * (the interpreter's form), or both; which, is known at each place. Code that is entered
  * indirectly, and all C code, finds them in vcpu.cc. Flags that no instruction can read before they
@@ -70,6 +78,7 @@ struct jit_page {
 	uint32_t writes, kills;
 	uint8_t *bytes; /* copy, while PAGE_CODE */
 	struct jit_block *blocks;
+	struct jit_block *crossing;    /* those that begin on the page before */
 	struct jit_page *_Atomic next; /* hash chain; pages are never freed before the VM */
 };
 
@@ -90,8 +99,8 @@ struct jit_call {
 };
 
 struct jit_block {
-	uint64_t rip;
-	uint64_t host; /* page */
+	uint64_t rip;         /* or its offset in the page: see jit_floats() */
+	uint64_t host, host2; /* page; the next one, if `crosses` */
 	uint32_t key;
 	bool dead, crosses;
 	uint8_t ranges;
@@ -108,6 +117,8 @@ struct jit_block {
 	uint32_t code_bytes;
 	struct jit_page *page;
 	struct jit_block *page_next;
+	struct jit_page *page2; /* if `crosses` */
+	struct jit_block *cross_next;
 	struct jit_block *_Atomic hash_next;
 	struct jit_block *region_next;
 };
@@ -174,6 +185,21 @@ enum jit_exit {
 #define OFF_GPR(r)        (offsetof(struct vcpu, gpr) + 8u * (r))
 #define KEY_MIX_USER(key) (((key)&KEY_USER) != 0)
 
+/* Is code of this key the same at whatever address? Its blocks have offsets for addresses. */
+static inline bool jit_floats(uint32_t key)
+{
+	return (key & KEY_USER) && (key & MODE_SIZE) == MODE_64;
+}
+static inline uint64_t jit_block_rip(uint32_t key, uint64_t rip)
+{
+	return jit_floats(key) ? rip & 4095 : rip;
+}
+/* What to add to a block's addresses. */
+static inline uint64_t jit_base(const struct vcpu *cpu)
+{
+	return jit_floats(cpu->key) ? cpu->jit.page : 0;
+}
+
 /* --- cache.c ------------------------------------------------------------------------------- */
 struct jit_block *jit_find(const struct jit *jit, uint64_t rip, uint32_t key, uint64_t host);
 /* The page, made if need be; NULL: no memory. Under the lock. */
@@ -197,8 +223,12 @@ void jit_trace_block(struct jit *jit, const struct jit_block *b);
 void jit_glue_make(struct jit *jit, struct code *c);
 
 /* --- translate.c ----------------------------------------------------------------------------- */
-/* Translate at cpu->rip, whose page is at `host`. NULL: not now. Under the lock. */
-struct jit_block *jit_translate(struct vcpu *cpu, struct jit_page *page);
+/*
+ * Translate at cpu->rip, which is on `page`; `next` is the page behind it, NULL if that is not to
+ * be had. NULL: not now; *ret_next: `next` is needed. Under the lock.
+ */
+struct jit_block *jit_translate(struct vcpu *cpu, struct jit_page *page, struct jit_page *next,
+				bool *ret_next);
 struct tr *tr_new(void); /* freed by free() */
 
 /* --- run.c: called by translated code -------------------------------------------------------- */

@@ -22,14 +22,15 @@ struct ibtc_entry {
 #define JIT_TARGET_BITS 12u
 
 struct jit_vcpu {
-	bool on;                    /* this VM translates and the present mode is one that can be */
-	bool chained;               /* block_chain() returned for our sake: the turn goes on */
-	uint8_t vectors_live;       /* the guest's vector registers are in the host's */
-	uint8_t sse_off, avx_off;   /* nonzero: not so, or instructions of the class may not run */
-	uint8_t x87_off;            /* x87 and MMX instructions may trap */
-	uint64_t tmp[2];            /* scratch of translated code */
-	uint64_t mix;               /* of the address space and privilege in force; see space.c */
-	void *frame;                /* host stack at entry, to unwind to */
+	bool on;                  /* this VM translates and the present mode is one that can be */
+	bool chained;             /* block_chain() returned for our sake: the turn goes on */
+	uint8_t vectors_live;     /* the guest's vector registers are in the host's */
+	uint8_t sse_off, avx_off; /* nonzero: not so, or instructions of the class may not run */
+	uint8_t x87_off;          /* x87 and MMX instructions may trap */
+	uint64_t tmp[2];          /* scratch of translated code */
+	uint64_t page;            /* of the code that runs, if it is user code: see jit_floats() */
+	uint64_t mix;             /* of the address space and privilege in force; see space.c */
+	void *frame;              /* host stack at entry, to unwind to */
 	void *ras_base, *ras_limit; /* part of the host stack that predicts returns */
 	void *self;                 /* this vCPU */
 	uint64_t result;         /* enum jit_exit, of C functions that make translated code leave */

@@ -121,6 +121,10 @@ static void ibtc_put(struct vcpu *cpu, const struct jit_block *b)
 		cpu->jit.supervisor_local = true;
 	}
 	cpu->jit.targets[bit >> 6] |= BIT64(bit & 63);
+	if (b->crosses) {
+		bit = target_bit(cpu->rip + 4096);
+		cpu->jit.targets[bit >> 6] |= BIT64(bit & 63);
+	}
 	e->code = b->enter_indirect;
 	e->tag = cpu->rip ^ cpu->jit.mix;
 }
@@ -142,26 +146,70 @@ static uint64_t fetch_page(struct vcpu *cpu)
 	return (uint64_t)(uintptr_t)host & ~4095ull;
 }
 
+/* The page behind cpu->rip's. */
+static uint64_t fetch_next_page(struct vcpu *cpu)
+{
+	uint64_t rip = cpu->rip, page;
+
+	cpu->rip = (rip & ~4095ull) + 4096;
+	page = fetch_page(cpu);
+	cpu->rip = rip;
+	return page;
+}
+
+static struct jit_block *find(struct vcpu *cpu, uint64_t page)
+{
+	struct jit_block *b =
+		jit_find(cpu->vm->jit, jit_block_rip(cpu->key, cpu->rip), cpu->key, page);
+
+	return b && unlikely(b->crosses) && b->host2 != fetch_next_page(cpu) ? NULL : b;
+}
+
 static struct jit_block *block_here(struct vcpu *cpu, uint64_t *ret_page)
 {
 	*ret_page = fetch_page(cpu);
-	return *ret_page ? jit_find(cpu->vm->jit, cpu->rip, cpu->key, *ret_page) : NULL;
+	return *ret_page ? find(cpu, *ret_page) : NULL;
+}
+
+/* The block of an instruction on two pages. */
+static struct jit_block *translate_crossing(struct vcpu *cpu, struct jit_page *p)
+{
+	struct jit *jit = cpu->vm->jit;
+	uint64_t host2;
+	struct jit_block *old;
+	struct jit_page *next;
+	bool more;
+
+	pthread_mutex_unlock(&jit->lock); /* fetching may look into the cache itself */
+	host2 = fetch_next_page(cpu);
+	pthread_mutex_lock(&jit->lock);
+	next = host2 ? jit_page_get(jit, host2) : NULL;
+	if (!next || !jit_page_ready(cpu, next) || !jit_page_ready(cpu, p) || !jit_room(jit)) {
+		return NULL;
+	}
+	old = jit_find(jit, jit_block_rip(cpu->key, cpu->rip), cpu->key, p->host);
+	if (old) {
+		jit_kill(jit, old); /* the next page was another one then */
+	}
+	return jit_translate(cpu, p, next, &more);
 }
 
 static struct jit_block *translate_locked(struct vcpu *cpu, uint64_t page)
 {
 	struct jit *jit = cpu->vm->jit;
-	struct jit_block *b = jit_find(jit, cpu->rip, cpu->key, page);
+	struct jit_block *b = jit_find(jit, jit_block_rip(cpu->key, cpu->rip), cpu->key, page);
 	struct jit_page *p;
+	bool more = false;
 
-	if (b) {
+	if (b && !b->crosses) {
 		return b; /* another vCPU was faster */
 	}
 	p = jit_page_get(jit, page);
 	if (!p || !jit_page_ready(cpu, p) || !jit_room(jit)) {
 		return NULL;
 	}
-	return jit_translate(cpu, p);
+	b = jit_translate(cpu, p, NULL, &more);
+	return more ? translate_crossing(cpu, p) : b;
 }
 
 /* Translate at cpu->rip, if it has been here often. */
@@ -210,6 +258,7 @@ static const uint8_t *code_here(struct vcpu *cpu, bool remember)
 	if (remember) {
 		ibtc_put(cpu, b);
 	}
+	cpu->jit.page = cpu->rip & ~4095ull;
 	return b->enter_memory;
 }
 
@@ -225,14 +274,17 @@ const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e)
 	struct jit_block *b;
 	uint64_t page;
 
-	cpu->rip = e->target;
+	cpu->rip = e->target + jit_base(cpu);
 	if (wanted_elsewhere(cpu)) {
 		cpu->jit.result = JIT_LOOP;
 		return NULL;
 	}
 	page = fetch_page(cpu);
 	pthread_mutex_lock(&jit->lock);
-	b = page ? jit_find(jit, cpu->rip, cpu->key, page) : NULL;
+	b = page ? jit_find(jit, e->target, cpu->key, page) : NULL;
+	if (b && b->crosses) {
+		b = NULL; /* its second page counts, too */
+	}
 	if (b && page == e->from->host && cpu->key == e->from->key) {
 		jit_link(jit, e, b);
 	}
@@ -245,15 +297,27 @@ const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e)
 /* --- handlers ------------------------------------------------------------------------------------
  */
 
+/* The handler of an instruction whose operand's address is relative to the page. */
+static enum exec_result call_relative(struct vcpu *cpu, const struct jit_call *call)
+{
+	struct insn insn[2] = { call->insn[0], call->insn[1] };
+
+	insn[0].disp += (int64_t)jit_base(cpu);
+	return insn[0].fn(cpu, insn);
+}
+
 static enum exec_result call_handler(struct vcpu *cpu, const struct jit_call *call)
 {
+	uint64_t base = jit_base(cpu);
 	enum exec_result r;
 
 	cpu->blk = NULL;
-	cpu->blk_va = call->block->rip;
-	r = call->insn[0].fn(cpu, call->insn);
+	cpu->blk_va = call->block->rip + base;
+	r = unlikely(base && (call->insn[0].flags & INSN_RIPREL))
+		    ? call_relative(cpu, call)
+		    : call->insn[0].fn(cpu, call->insn);
 	if (r == EXEC_NEXT) {
-		cpu->rip = call->next_rip;
+		cpu->rip = call->next_rip + base;
 		r = EXEC_END;
 	}
 	cpu->jit.exec = r;
@@ -262,10 +326,11 @@ static enum exec_result call_handler(struct vcpu *cpu, const struct jit_call *ca
 
 int jit_call_handler(struct vcpu *cpu, const struct jit_call *call)
 {
+	uint64_t next = call->next_rip + jit_base(cpu);
 	enum exec_result r = call_handler(cpu, call);
 
 	cpu->jit.stats.handlers++;
-	return !(r == EXEC_END && cpu->rip == call->next_rip && !call->block->dead &&
+	return !(r == EXEC_END && cpu->rip == next && !call->block->dead &&
 		 cpu->key == call->block->key && cpu->io.count == 0 && cpu->ev.debug_bits == 0);
 }
 
@@ -345,7 +410,7 @@ void *jit_call_memory(struct vcpu *cpu, gva_t lin, uint32_t what, const uint8_t 
 		}
 	}
 	if (!host) {
-		cpu->rip = load_le64(site + 2);
+		cpu->rip = load_le64(site + 2) + jit_base(cpu);
 	}
 	return host;
 }
@@ -359,6 +424,7 @@ static enum jit_exit enter(struct vcpu *cpu, const struct jit_block *b)
 
 	memcpy(&fn, &cpu->vm->jit->glue.enter, sizeof(fn));
 	cpu->blk = NULL;
+	cpu->jit.page = cpu->rip & ~4095ull;
 	cpu->jit.stats.entered++;
 	return (enum jit_exit)fn(cpu, b->enter_memory);
 }

@@ -54,9 +54,11 @@ struct tr {
 	struct jit_block *block;
 	struct code c;
 	bool m64;
-	uint64_t rip;        /* of the block */
+	bool floats;         /* addresses are relative to jit.page: see jit_floats() */
+	uint64_t rip;        /* of the block; all others count from there */
 	unsigned n, decoded; /* instructions to emit; that there are */
 	bool stuck;          /* what follows the last one is not for a block */
+	bool cut;            /* what follows it lies on two pages */
 	struct insn insn[BLOCK_INSNS];
 	struct effects fx[BLOCK_INSNS];
 	uint32_t live_in[BLOCK_INSNS], live_out[BLOCK_INSNS];
@@ -107,6 +109,9 @@ static inline bool tr_same_page(const struct tr *t, uint64_t rip)
 {
 	return (rip ^ t->rip) >> 12 == 0;
 }
+
+/* mov reg, rip, where `rip` counts as tr.rip does. Flags stay. */
+void tr_emit_rip(struct tr *t, unsigned reg, uint64_t rip);
 
 /* --- translate.c ------------------------------------------------------------------------------ */
 struct rare *tr_rare(struct tr *t, enum rare_kind kind);
@@ -178,6 +183,8 @@ void tr_jmp_indirect(struct tr *t);
 void tr_ends(struct tr *t);
 /* Leave the block for `rip`, which follows it. */
 void tr_go_on(struct tr *t, uint64_t rip);
+/* The same by the table of indirect targets, as for another page. */
+void tr_go_far(struct tr *t, uint64_t rip);
 /* Leave it to the interpreter at `rip`. */
 void tr_leave_to_interpreter(struct tr *t, uint64_t rip);
 void tr_rare_flow(struct tr *t, const struct rare *r);

@@ -79,24 +79,31 @@ static void far_here(struct tr *t, uint64_t target)
 	r->home = t->home;
 }
 
-/* A jump to `target`; `live`: flags that may be read there. */
-static void emit_goto(struct tr *t, uint64_t target, uint32_t live)
+static void emit_goto_far(struct tr *t, uint64_t target, uint32_t live)
 {
 	struct code *c = &t->c;
 	uint8_t *miss;
 
-	if (tr_same_page(t, target)) {
-		align_patch(c, 1);
-		code_byte(c, 0xe9);
-		code_u32(c, 0);
-		edge_here(t, target, edge_host_flags(t, live));
-		return;
-	}
 	tr_flags_to_memory(t, live);
-	code_mov_imm(c, TMP_B, target);
+	tr_emit_rip(t, TMP_B, target);
 	tr_emit_ibtc(c, &miss);
 	code_land(c, miss);
 	code_jmp(c, t->jit->glue.indirect);
+}
+
+/* A jump to `target`; `live`: flags that may be read there. */
+static void emit_goto(struct tr *t, uint64_t target, uint32_t live)
+{
+	struct code *c = &t->c;
+
+	if (!tr_same_page(t, target)) {
+		emit_goto_far(t, target, live);
+		return;
+	}
+	align_patch(c, 1);
+	code_byte(c, 0xe9);
+	code_u32(c, 0);
+	edge_here(t, target, edge_host_flags(t, live));
 }
 
 static bool is_backward(const struct tr *t, uint64_t target)
@@ -109,11 +116,16 @@ void tr_go_on(struct tr *t, uint64_t rip)
 	emit_goto(t, rip, tr_live_at(t, rip));
 }
 
+void tr_go_far(struct tr *t, uint64_t rip)
+{
+	emit_goto_far(t, rip, FL_ARITH);
+}
+
 void tr_leave_to_interpreter(struct tr *t, uint64_t rip)
 {
 	bool host = t->home == HOME_HOST;
 
-	code_mov_imm(&t->c, TMP_B, rip);
+	tr_emit_rip(t, TMP_B, rip);
 	code_jmp(&t->c, host ? t->jit->glue.exit_interpret_host : t->jit->glue.exit_interpret);
 }
 
@@ -281,7 +293,7 @@ static void push_return(struct tr *t, unsigned size)
 
 	code_lea(c, t->m64, TMP_B, HOST_SP, -(int32_t)size);
 	tr_probe(t, size, true, 1);
-	code_mov_imm(c, TMP_A, tr_next_rip(t));
+	tr_emit_rip(t, TMP_A, tr_next_rip(t));
 	code_rm(c, size == 8, 0x89, TMP_A, TMP_B, 0);
 	code_lea(c, t->m64, HOST_SP, HOST_SP, -(int32_t)size);
 	code_gs(c, true, 0x3b, RSP, OFF(jit.ras_limit)); /* cmp ras_limit, %rsp */
@@ -295,6 +307,10 @@ static void push_return(struct tr *t, unsigned size)
 static void emit_landing(struct tr *t)
 {
 	code_lea(&t->c, true, RSP, RSP, 8);
+	if (t->floats) {
+		code_lea(&t->c, true, TMP_B, TMP_B, -(int32_t)tr_next_rip(t));
+		code_store_gs(&t->c, TMP_B, OFF(jit.page));
+	}
 	t->home = HOME_MEMORY;
 	emit_goto(t, tr_next_rip(t), FL_ARITH);
 }
@@ -409,7 +425,7 @@ static void rare_indirect(struct tr *t, const struct rare *r)
 	code_gs(c, true, 0x33, TMP_B, OFF(jit.mix));
 	code_jmp(c, t->jit->glue.indirect);
 	code_land8(c, bad);
-	code_mov_imm(c, TMP_B, r->rip);
+	tr_emit_rip(t, TMP_B, r->rip);
 	code_jmp(c, t->jit->glue.exit_interpret);
 }
 
@@ -429,7 +445,7 @@ static void rare_return(struct tr *t, const struct rare *r)
 	code_jmp(c, t->jit->glue.ret_miss);
 	if (bad) {
 		code_land8(c, bad);
-		code_mov_imm(c, TMP_B, r->rip);
+		tr_emit_rip(t, TMP_B, r->rip);
 		code_jmp(c, t->jit->glue.exit_interpret);
 	}
 }
@@ -456,11 +472,11 @@ void tr_rare_flow(struct tr *t, const struct rare *r)
 
 	switch (r->kind) {
 	case RARE_INTERPRET:
-		code_mov_imm(c, TMP_B, r->rip);
+		tr_emit_rip(t, TMP_B, r->rip);
 		code_jmp(c, host ? g->exit_interpret_host : g->exit_interpret);
 		break;
 	case RARE_LOOP:
-		code_mov_imm(c, TMP_B, r->rip);
+		tr_emit_rip(t, TMP_B, r->rip);
 		code_jmp(c, host ? g->exit_loop_host : g->exit_loop);
 		break;
 	case RARE_LINK:
@@ -470,7 +486,7 @@ void tr_rare_flow(struct tr *t, const struct rare *r)
 		if (host) {
 			tr_emit_flags_save(c, TMP_B);
 		}
-		code_mov_imm(c, TMP_B, r->target);
+		tr_emit_rip(t, TMP_B, r->target);
 		tr_emit_ibtc(c, &miss);
 		code_land(c, miss);
 		code_jmp(c, g->indirect);

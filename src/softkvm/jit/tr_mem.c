@@ -17,10 +17,10 @@
 
 #include "softkvm/mmu/mmu.h"
 
-static bool is_constant(const struct insn *in)
+static bool is_constant(const struct tr *t, const struct insn *in)
 {
-	return in->base == GPR_ZERO && in->index == GPR_ZERO && in->seg != SEG_FS &&
-	       in->seg != SEG_GS;
+	return !(t->floats && (in->flags & INSN_RIPREL)) && in->base == GPR_ZERO &&
+	       in->index == GPR_ZERO && in->seg != SEG_FS && in->seg != SEG_GS;
 }
 
 static uint64_t constant_address(const struct insn *in)
@@ -41,6 +41,11 @@ void tr_address(struct tr *t, const struct insn *in)
 		} else {
 			base = tr_use(t, in->base, TMP_B);
 			code_lea_sib(c, w, TMP_B, base, index, in->scale, (int32_t)in->disp);
+		}
+	} else if (t->floats && (in->flags & INSN_RIPREL)) {
+		tr_emit_rip(t, TMP_B, (uint64_t)in->disp);
+		if (!w) {
+			code_rr(c, false, 0x8b, TMP_B, TMP_B);
 		}
 	} else if (in->base == GPR_ZERO) {
 		code_mov_imm(c, TMP_B, constant_address(in));
@@ -117,7 +122,7 @@ void tr_operand(struct tr *t, const struct insn *in, unsigned size, bool write, 
 {
 	uint64_t lin = constant_address(in);
 
-	if (is_constant(in) && (lin & 4095) + size <= 4096 && (align <= 1 || lin % align == 0)) {
+	if (is_constant(t, in) && (lin & 4095) + size <= 4096 && (align <= 1 || lin % align == 0)) {
 		probe_constant(t, lin, size, write);
 		return;
 	}

@@ -206,7 +206,7 @@ void tr_rare_vectors(struct tr *t, const struct rare *r)
 	off = code_jcc8(c, CC_IS_NE);
 	code_jmp(c, r->back + c->to_rx);
 	code_land8(c, off);
-	code_mov_imm(c, TMP_B, r->rip);
+	tr_emit_rip(t, TMP_B, r->rip);
 	code_jmp(c, t->jit->glue.exit_interpret);
 }
 
@@ -247,7 +247,14 @@ void tr_lea(struct tr *t)
 		return;
 	}
 	plain.seg = SEG_DS;
-	if (in->base == GPR_ZERO && in->index == GPR_ZERO) {
+	if (t->floats && (in->flags & INSN_RIPREL)) {
+		unsigned to = host >= 0 ? (unsigned)host : TMP_B;
+
+		tr_emit_rip(t, to, (uint64_t)in->disp);
+		if (in->asz == 4 || in->osz == 4) {
+			code_rr(&t->c, false, 0x8b, to, to);
+		}
+	} else if (in->base == GPR_ZERO && in->index == GPR_ZERO) {
 		uint64_t v = in->asz == 8 ? (uint64_t)in->disp : (uint32_t)in->disp;
 
 		code_mov_imm(&t->c, host >= 0 ? (unsigned)host : TMP_B,

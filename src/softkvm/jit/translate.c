@@ -29,6 +29,22 @@ struct rare *tr_rare(struct tr *t, enum rare_kind kind)
 
 /* --- decoding -------------------------------------------------------------------------------- */
 
+void tr_emit_rip(struct tr *t, unsigned reg, uint64_t rip)
+{
+	if (!t->floats) {
+		code_mov_imm(&t->c, reg, rip);
+		return;
+	}
+	if ((int64_t)rip != (int32_t)rip) {
+		t->failed = true; /* a branch over nearly 2 GiB */
+		return;
+	}
+	code_load_gs(&t->c, reg, OFF(jit.page));
+	if (rip != 0) {
+		code_lea(&t->c, true, reg, reg, (int32_t)rip);
+	}
+}
+
 static int decode_at(const struct tr *t, unsigned off, uint64_t rip, struct insn *ret)
 {
 	return insn_decode(t->page->bytes + off, 4096 - off, rip, t->block->key & KEY_MODE, ret);
@@ -55,13 +71,16 @@ static void decode_block(struct tr *t)
 {
 	unsigned start = t->rip & 4095, off = start;
 
-	t->stuck = false;
+	t->stuck = t->cut = false;
 
 	while (t->n < BLOCK_INSNS && off < 4096) {
 		struct insn *in = &t->insn[t->n];
 
-		if (decode_at(t, off, t->rip + (off - start), in) < 0) {
-			t->stuck = true;
+		int len = decode_at(t, off, t->rip + (off - start), in);
+
+		if (len < 0) {
+			t->stuck = len != DECODE_NEED_MORE;
+			t->cut = len == DECODE_NEED_MORE;
 			break;
 		}
 		in->off = (uint16_t)(off - start);
@@ -262,6 +281,11 @@ static void emit_entries(struct tr *t)
 	b->enter_indirect = code_rx(c);
 	code_bytes(c, "\x0f\x1f\x44\x00\x00",
 		   5); /* a nop that a jump replaces when the block dies */
+	if (t->floats) {
+		code_gs(c, true, 0x33, TMP_B, OFF(jit.mix));
+		code_lea(c, true, TMP_B, TMP_B, -(int32_t)t->rip);
+		code_store_gs(c, TMP_B, OFF(jit.page));
+	}
 	b->enter_memory = code_rx(c);
 	if (t->live_in[0]) {
 		tr_emit_flags_load(c, TMP_A);
@@ -285,8 +309,9 @@ static void emit_body(struct tr *t)
 	t->i = t->n - 1;
 	end = (unsigned)(t->rip & 4095) + t->insn[t->i].off + t->insn[t->i].len;
 	if (t->stuck && t->n == t->decoded && end < 4096) {
-		/* what follows cannot be decoded, or lies on two pages */
-		tr_leave_to_interpreter(t, tr_next_rip(t));
+		tr_leave_to_interpreter(t, tr_next_rip(t)); /* what follows cannot be decoded */
+	} else if (t->cut && t->n == t->decoded) {
+		tr_go_far(t, tr_next_rip(t)); /* it lies on two pages */
 	} else {
 		tr_go_on(t, tr_next_rip(t));
 	}
@@ -359,7 +384,7 @@ static bool emit_block(struct tr *t)
 static void tr_begin(struct tr *t, struct vcpu *cpu, struct jit_page *page, struct jit_block *b)
 {
 	memset(b, 0, sizeof(*b));
-	b->rip = cpu->rip;
+	b->rip = jit_block_rip(cpu->key, cpu->rip);
 	b->key = cpu->key;
 	b->host = page->host;
 	b->page = page;
@@ -368,8 +393,35 @@ static void tr_begin(struct tr *t, struct vcpu *cpu, struct jit_page *page, stru
 	t->page = page;
 	t->block = b;
 	t->m64 = (cpu->key & MODE_SIZE) == MODE_64;
-	t->rip = cpu->rip;
+	t->floats = jit_floats(cpu->key);
+	t->rip = b->rip;
 	t->n = 0;
+}
+
+/* The instruction at the end of the page, which goes on on the next. False: not one for us. */
+static bool decode_crossing(struct tr *t, struct jit_page *next)
+{
+	unsigned start = t->rip & 4095, head = 4096 - start;
+	uint8_t bytes[2 * INSN_BYTES_MAX];
+	int len;
+
+	memcpy(bytes, t->page->bytes + start, head);
+	memcpy(bytes + head, next->bytes, INSN_BYTES_MAX);
+	len = insn_decode(bytes, head + INSN_BYTES_MAX, t->rip, t->block->key & KEY_MODE,
+			  &t->insn[0]);
+	if (len <= (int)head) {
+		return false;
+	}
+	t->fx[0] = effects_of(&t->insn[0]);
+	t->n = t->decoded = 1;
+	t->stuck = t->cut = false;
+	t->block->crosses = true;
+	t->block->page2 = next;
+	t->block->host2 = next->host;
+	t->block->range[0].start = (uint16_t)start;
+	t->block->range[0].end = 4096;
+	t->block->ranges = 1;
+	return true;
 }
 
 struct tr *tr_new(void)
@@ -377,7 +429,8 @@ struct tr *tr_new(void)
 	return calloc(1, sizeof(struct tr));
 }
 
-struct jit_block *jit_translate(struct vcpu *cpu, struct jit_page *page)
+struct jit_block *jit_translate(struct vcpu *cpu, struct jit_page *page, struct jit_page *next,
+				bool *ret_next)
 {
 	struct jit *jit = cpu->vm->jit;
 	struct jit_block scratch, *b;
@@ -385,7 +438,11 @@ struct jit_block *jit_translate(struct vcpu *cpu, struct jit_page *page)
 
 	tr_begin(t, cpu, page, &scratch);
 	decode_block(t);
-	if (t->n == 0 || t->fx[0].cls == T_STOP) {
+	*ret_next = t->n == 0 && t->cut && !next;
+	if (t->n == 0 && !(t->cut && next && decode_crossing(t, next))) {
+		return NULL;
+	}
+	if (t->fx[0].cls == T_STOP) {
 		return NULL;
 	}
 	b = jit_alloc(jit, sizeof(*b));
