@@ -166,14 +166,43 @@ def full_standard_output():
     assert done.stderr == "lodge: standard output: cannot be written: No space left on device\n"
 
 
+def as_nobody():
+    """How to run a program without root's rights; nothing for who has none."""
+    if os.geteuid():
+        return {}
+    os.chmod(".", 0o755)
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    try:
+        subprocess.run([LODGE, "--version"], stdout=subprocess.DEVNULL, check=True, **nobody)
+    except PermissionError as reason:
+        raise Skip("another user cannot run the program where it lies") from reason
+    return nobody
+
+
 @case
-def unreadable_kernel():
+def no_root_needed():
     need_engine()
-    if os.geteuid() == 0:
-        raise Skip("root may read everything")
+    write("disk", bytes(1 << 20))
+    os.chmod("disk", 0o666)
+    status, out, lines = run("run", "--debug-exit", "--disk", "disk", "--net", "user", "--kernel",
+                             guest(say("hello\n") + outb(0xF4, 7) + FOREVER), **as_nobody())
+    assert (status, out, lines) == (15, "hello\n", []), (status, out, lines)
+
+
+@case
+def no_right():
+    need_engine()
+    nobody = as_nobody()
     os.chmod(guest(), 0)
     expect_failure("lodge: kernel kernel: cannot be opened: Permission denied; give this user the "
-                   "right to it, or another path", "run", "--kernel", "kernel")
+                   "right to it, or another path", "run", "--kernel", "kernel", **nobody)
+    os.chmod(write("disk", bytes(1 << 20)), 0o444)
+    expect_failure("lodge: disk disk: permission denied; it must be readable and writable (or "
+                   "given as readonly) for this user",
+                   "run", "--kernel", guest(name="other"), "--disk", "disk", **nobody)
+    status, _, lines = run("run", "--dry-run", "--kernel", "other", "--disk", "disk,readonly",
+                           **nobody)
+    assert (status, lines) == (0, []), lines
 
 
 @case
