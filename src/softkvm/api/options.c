@@ -48,6 +48,8 @@ static int set_one(const char *option, size_t len)
 		jit_options.perf_map = true;
 	} else if (is(option, len, "dump")) {
 		jit_options.dump = true;
+	} else if (is(option, len, "eager")) {
+		jit_options.eager = true;
 	} else if (len > 6 && memcmp(option, "cache=", 6) == 0) {
 		return set_cache(option + 6, len - 6);
 	} else {

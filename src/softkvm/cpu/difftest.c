@@ -227,13 +227,16 @@ static void undo_fetch_fault(struct dt_result *n)
 
 /* --- showing --------------------------------------------------------------------------------- */
 
+static const char *const way_names[DT_WAYS] = { "softkvm", "translator" };
+static const char *way_name = "softkvm"; /* of what is being shown */
+
 static void show_bytes(const char *name, const uint8_t *a, const uint8_t *b, unsigned n,
 		       uint64_t base)
 {
 	for (unsigned i = 0; i < n; i += 8) {
 		if (memcmp(a + i, b + i, 8)) {
-			printf("#   %s+%" PRIx64 ": host %016" PRIx64 " softkvm %016" PRIx64 "\n",
-			       name, base + i, load_le64(a + i), load_le64(b + i));
+			printf("#   %s+%" PRIx64 ": host %016" PRIx64 " %s %016" PRIx64 "\n", name,
+			       base + i, load_le64(a + i), way_name, load_le64(b + i));
 		}
 	}
 }
@@ -286,18 +289,17 @@ static void show_difference(const struct dt_case *c, const struct insn *in,
 
 	insn_disassemble(c->code, c->len, c->in.rip, c->m32 ? MODE_32 : MODE_64, text,
 			 sizeof(text));
-	printf("# differs%s: %s (row %u)\n", c->m32 ? " (32-bit)" : "", text, c->row);
+	printf("# %s differs%s: %s (row %u)\n", way_name, c->m32 ? " (32-bit)" : "", text, c->row);
 	show_case(c);
 	show_inputs(c, in);
 	if (n->vector != s->vector || n->error != s->error || n->cr2 != s->cr2) {
-		printf("#   vector: host %u/%x/%" PRIx64 " softkvm %u/%x/%" PRIx64 "\n", n->vector,
-		       n->error, n->cr2, s->vector, s->error, s->cr2);
+		printf("#   vector: host %u/%x/%" PRIx64 " %s %u/%x/%" PRIx64 "\n", n->vector,
+		       n->error, n->cr2, way_name, s->vector, s->error, s->cr2);
 	}
 	show_bytes("gpr*8", (const uint8_t *)n->state.gpr, (const uint8_t *)s->state.gpr, 128, 0);
 	if (n->state.rip != s->state.rip || n->state.rflags != s->state.rflags) {
-		printf("#   rip, flags: host %" PRIx64 " %" PRIx64 " softkvm %" PRIx64 " %" PRIx64
-		       "\n",
-		       n->state.rip, n->state.rflags, s->state.rip, s->state.rflags);
+		printf("#   rip, flags: host %" PRIx64 " %" PRIx64 " %s %" PRIx64 " %" PRIx64 "\n",
+		       n->state.rip, n->state.rflags, way_name, s->state.rip, s->state.rflags);
 	}
 	show_bytes("xsave", n->state.xsave, s->state.xsave, XS_SIZE, 0);
 	show_bytes("memory", n->window, s->window, DT_WINDOW_BYTES, DT_WINDOW);
@@ -311,6 +313,7 @@ struct run {
 	struct dt_soft *soft;
 	struct dt_case *cases;
 	uint32_t *covered, *failed; /* by row */
+	uint8_t *how;               /* by row: the best of enum dt_how, plus 1 */
 	struct dt_rng rng;
 	unsigned filled;
 };
@@ -393,24 +396,46 @@ static bool other_fault(struct dt_soft *soft, const struct insn *in, struct dt_r
 	return true;
 }
 
-static void compare(struct run *r, struct dt_case *c)
+static void note_coverage(struct run *r, enum dt_way way, unsigned row)
 {
-	static struct dt_result soft;
+	unsigned how = dt_soft_how(r->soft) + 1u;
+
+	if (way == DT_INTERPRETER) {
+		r->covered[row]++;
+	} else {
+		r->how[row] = (uint8_t)MAX(r->how[row], how);
+	}
+}
+
+static void compare_way(struct run *r, struct dt_case *c, enum dt_way way)
+{
+	static struct dt_result native, soft;
 	struct insn in;
 
 	dt_run_soft(r->soft, c, &soft, &in);
-	undo_fetch_fault(&c->native);
-	canonicalize(c, &in, &c->native);
+	native = c->native;
+	undo_fetch_fault(&native);
+	canonicalize(c, &in, &native);
 	canonicalize(c, &in, &soft);
-	r->rep->cases++;
-	if (soft.vector == DT_VECTOR_NONE && c->native.vector == DT_VECTOR_NONE) {
-		r->covered[in.row]++;
+	if (soft.vector == DT_VECTOR_NONE && native.vector == DT_VECTOR_NONE) {
+		note_coverage(r, way, in.row);
 	}
-	if (!agree(c, &in, &c->native, &soft) &&
-	    !(other_fault(r->soft, &in, &soft) && agree(c, &in, &c->native, &soft))) {
+	if (!agree(c, &in, &native, &soft) &&
+	    !(other_fault(r->soft, &in, &soft) && agree(c, &in, &native, &soft))) {
 		r->rep->differences++;
 		if (r->failed[c->row]++ < SHOWN_PER_ROW || r->opt->verbose) {
-			show_difference(c, &in, &c->native, &soft);
+			way_name = way_names[way];
+			show_difference(c, &in, &native, &soft);
+		}
+	}
+}
+
+static void compare(struct run *r, struct dt_case *c)
+{
+	r->rep->cases++;
+	for (enum dt_way way = 0; way < DT_WAYS; way++) {
+		if (dt_soft_select(r->soft, way)) {
+			compare_way(r, c, way);
 		}
 	}
 }
@@ -461,6 +486,8 @@ static bool probe_32bit(struct dt_case *c)
 	return dt_run_native(c, 1) && c->native.vector == DT_VECTOR_NONE;
 }
 
+static const char *const how_names[DT_HOWS] = { "interpreted", "by its handler", "host code" };
+
 static void count_coverage(struct run *r)
 {
 	for (unsigned row = 0; row < rows_count(); row++) {
@@ -470,10 +497,18 @@ static void count_coverage(struct run *r)
 		r->rep->rows++;
 		r->rep->rows_excluded += why != NULL;
 		r->rep->rows_covered += r->covered[row] > 0;
+		if (r->how[row]) {
+			r->rep->translated[r->how[row] - 1]++;
+		}
 		if (r->opt->verbose && !r->covered[row]) {
 			printf("# row %u %s (%02x map %u%s) not covered: %s\n", row,
 			       op_mnemonic(ref.row->op), ref.opcode, ref.map, ref.vex ? " vex" : "",
 			       why ? why : "no case ended without a fault");
+		}
+		if (r->opt->verbose && r->how[row]) {
+			printf("# row %u %s (%02x map %u%s): %s\n", row, op_mnemonic(ref.row->op),
+			       ref.opcode, ref.map, ref.vex ? " vex" : "",
+			       how_names[r->how[row] - 1]);
 		}
 	}
 }
@@ -489,7 +524,8 @@ void dt_run(const struct dt_options *opt, struct dt_report *ret)
 	r.cases = dt_cases_new(BATCH);
 	r.covered = calloc(n, sizeof(*r.covered));
 	r.failed = calloc(n, sizeof(*r.failed));
-	if (r.soft && r.cases && r.covered && r.failed) {
+	r.how = calloc(n, 1);
+	if (r.soft && r.cases && r.covered && r.failed && r.how) {
 		dt_allow_32bit(probe_32bit(r.cases));
 		do {
 			ret->supported = one_round(&r);
@@ -498,5 +534,6 @@ void dt_run(const struct dt_options *opt, struct dt_report *ret)
 	}
 	free(r.covered);
 	free(r.failed);
+	free(r.how);
 	dt_soft_free(r.soft);
 }

@@ -8,6 +8,9 @@
  * difftest_native.c, which runs each in a page full of INT3, so that every instruction ends
  * in a signal that has all registers; a fault is a signal too. difftest_soft.c runs the same
  * case here, with a TLB that maps the same addresses. difftest.c compares and counts.
+ *
+ * jit/difftest_jit.c stands in for difftest_soft.c in another program: it has a whole virtual
+ * machine with page tables, and two ways to run a case, by the interpreter and translated.
  */
 #pragma once
 
@@ -83,10 +86,18 @@ struct dt_case *dt_cases_new(unsigned n);
 /* Run cases [0, n) in a child, filling `native`. False: this machine cannot (no XSAVE, …). */
 bool dt_run_native(struct dt_case *cases, unsigned n);
 
-/* --- difftest_soft.c ------------------------------------------------------------------------ */
+/* --- difftest_soft.c, jit/difftest_jit.c --------------------------------------------------- */
+enum dt_way { DT_INTERPRETER, DT_TRANSLATOR, DT_WAYS };
+/* What ran an instruction that ended without a fault. */
+enum dt_how { DT_BY_INTERPRETER, DT_BY_HANDLER, DT_BY_HOST_CODE, DT_HOWS };
+
 struct dt_soft;
 struct dt_soft *dt_soft_new(void);
 void dt_soft_free(struct dt_soft *s);
+/* Which way dt_run_soft() goes from now on; false: there is no such way. */
+bool dt_soft_select(struct dt_soft *s, enum dt_way way);
+/* Of the last case. */
+enum dt_how dt_soft_how(const struct dt_soft *s);
 /* For tests that set control registers, mode or traps: these stay from case to case. */
 struct vcpu *dt_soft_vcpu(struct dt_soft *s);
 /* Decode, bind, run. *ret_in: the decoded instruction (op OP_NONE: #UD by the decoder). */
@@ -105,6 +116,7 @@ struct dt_options {
 };
 struct dt_report {
 	unsigned rows, rows_covered, rows_excluded;
+	unsigned translated[DT_HOWS]; /* rows by the best that the translator did for them */
 	uint64_t cases, differences;
 	bool supported;
 };

@@ -388,7 +388,7 @@ struct enc {
 	uint64_t place; /* where the memory operand shall be */
 	unsigned mem_size;
 	uint8_t rex; /* low four bits */
-	bool asz, mem, gs;
+	bool asz, osz, mem, gs;
 	unsigned regs; /* 16, in 32-bit mode 8 */
 	uint8_t modrm, sib;
 	bool has_sib;
@@ -604,7 +604,8 @@ static void put_legacy(struct enc *e)
 	bool osz = (pp == ROW_PP_ANY || pp == ROW_PP_N66) && dt_chance(e->r, 25) &&
 		   !(f & ROW_FORCE64); /* 66 with near branches: AMD and Intel differ */
 
-	if (pp == ROW_PP_66 || osz) {
+	e->osz = pp == ROW_PP_66 || osz;
+	if (e->osz) {
 		put(e->c, 0x66);
 	} else if (pp == ROW_PP_F3 || pp == ROW_PP_F2) {
 		put(e->c, pp == ROW_PP_F3 ? 0xf3 : 0xf2);
@@ -628,14 +629,9 @@ static void put_legacy(struct enc *e)
 /* Bytes of immediates and such behind ModRM, by what the decoder will take from the letters. */
 static unsigned immediate_size(const struct enc *e, unsigned i)
 {
-	struct insn in = { .osz = 4, .asz = e->asz || e->c->m32 ? 4 : 8 };
+	struct insn in = { .osz = e->osz ? 2 : 4, .asz = e->asz || e->c->m32 ? 4 : 8 };
 	const struct opnd_info *o = &opnd_infos[e->ref.row->opnd[i]];
 
-	for (unsigned k = 0; k < e->c->len; k++) {
-		if (e->c->code[k] == 0x66) {
-			in.osz = 2;
-		}
-	}
 	if (!e->ref.vex && (e->rex & 8)) {
 		in.osz = 8;
 	}

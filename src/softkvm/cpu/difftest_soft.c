@@ -212,6 +212,16 @@ void dt_soft_free(struct dt_soft *s)
 	free(s);
 }
 
+bool dt_soft_select(struct dt_soft *s, enum dt_way way)
+{
+	return way == DT_INTERPRETER;
+}
+
+enum dt_how dt_soft_how(const struct dt_soft *s)
+{
+	return DT_BY_INTERPRETER;
+}
+
 struct vcpu *dt_soft_vcpu(struct dt_soft *s)
 {
 	return &s->cpu;

@@ -197,6 +197,10 @@ static void emit_immediates(struct code *c, const struct insn *in, const struct 
 		} else if (o->kind == OK_L) {
 			size = 1;
 		}
+		if (o->kind == OK_L && (mode & MODE_SIZE) != MODE_64) {
+			code_byte(c, in->imm & 0x7f); /* there are eight registers only */
+			continue;
+		}
 		for (unsigned k = 0; k < size; k++) {
 			code_byte(c, in->imm >> (8 * k));
 		}
@@ -217,6 +221,8 @@ void recode_emit(struct tr *t, const struct insn *in, const struct recode *r)
 		modrm = true;
 	} else if (in->map == 0 && (opcode & 0xf0) == 0x40 && !(in->flags & INSN_VEX)) {
 		short_inc = true; /* INC, DEC of 32-bit code; in 64-bit code that is REX */
+	} else if (in->map == 0 && opcode == 0x82 && !(in->flags & INSN_VEX)) {
+		opcode = 0x80; /* the same, but in 64-bit code */
 	} else if ((r->row->kinds & BIT64(OK_Z)) && !modrm) {
 		opcode = (opcode & ~7u) | (r->rm & 7u);
 	}

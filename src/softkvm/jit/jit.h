@@ -21,6 +21,7 @@ struct jit_options {
 	bool off;
 	bool perf_map;      /* write /tmp/perf-PID.map */
 	bool dump;          /* every block's host code to stderr */
+	bool eager;         /* translate code when it first runs: for tests */
 	unsigned cache_mib; /* bound of the code cache */
 };
 extern struct jit_options jit_options;

@@ -220,7 +220,8 @@ static struct jit_block *maybe_translate(struct vcpu *cpu, uint64_t page)
 	uint8_t *heat = &cpu->jit.heat[(rip ^ rip >> 12) & (JIT_HEAT_SLOTS - 1)];
 	struct jit_block *b;
 
-	if (page == 0 || (*heat)++ < HEAT_TRANSLATE || *heat > HEAT_REFUSED) {
+	if (page == 0 ||
+	    (!jit_options.eager && ((*heat)++ < HEAT_TRANSLATE || *heat > HEAT_REFUSED))) {
 		return NULL;
 	}
 	pthread_mutex_lock(&jit->lock);

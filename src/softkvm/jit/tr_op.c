@@ -210,12 +210,18 @@ void tr_rare_vectors(struct tr *t, const struct rare *r)
 	code_jmp(c, t->jit->glue.exit_interpret);
 }
 
+/* Those that clear registers which 32-bit code does not have would do so in the host. */
+static bool clears_too_much(const struct tr *t, const struct insn *in)
+{
+	return !t->m64 && (in->op == OP_VZEROUPPER || in->op == OP_VZEROALL);
+}
+
 void tr_generic(struct tr *t)
 {
 	const struct insn *in = tr_insn(t);
 	struct recode r;
 
-	if (!recode_plan(in, &r)) {
+	if (clears_too_much(t, in) || !recode_plan(in, &r)) {
 		tr_handler(t);
 		return;
 	}
