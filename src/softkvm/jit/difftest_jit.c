@@ -9,8 +9,9 @@
 /* Guest-physical; the window's pages are apart, so that what crosses them is seen to. */
 enum { GPA_CODE = 0x410000, GPA_WINDOW = 0x400000, GPA_STRIDE = 0x2000, GPA_RO = 0x408000 };
 enum { OP_BYTE_HLT = 0xf4, FNOP_OFFSET = 0xc00 };
-#define FORGET_EVERY 128 /* cases: translations are refused for a page that is written too often \
-			  */
+#define FORGET_EVERY                                                                \
+	128 /* cases: translations are refused for a page that is written too often \
+	     */
 
 struct dt_soft {
 	struct testuser *u;

@@ -129,11 +129,12 @@ static bool has_modrm(const struct insn *in, const struct row *row)
 }
 
 static void emit_legacy(struct code *c, const struct insn *in, const struct recode *r, bool modrm,
-			unsigned opcode)
+			unsigned opcode, unsigned index)
 {
 	unsigned pp = r->row->flags & ROW_PP_MASK;
 	bool w = in->flags & INSN_REXW;
-	unsigned rex = (unsigned)w << 3 | (modrm ? (r->reg >> 3) << 2 : 0) | r->rm >> 3;
+	unsigned rex =
+		(unsigned)w << 3 | (modrm ? (r->reg >> 3) << 2 : 0) | index >> 3 << 1 | r->rm >> 3;
 
 	if (in->flags & INSN_OSZ) {
 		code_byte(c, 0x66);
@@ -156,13 +157,14 @@ static void emit_legacy(struct code *c, const struct insn *in, const struct reco
 	code_byte(c, opcode);
 }
 
-static void emit_vex(struct code *c, const struct insn *in, const struct recode *r)
+static void emit_vex(struct code *c, const struct insn *in, const struct recode *r, unsigned index)
 {
 	bool uses_vvvv = r->row->kinds & KINDS_VVVV;
 	unsigned vvvv = uses_vvvv ? r->vvvv : 0;
 
 	code_byte(c, 0xc4);
-	code_byte(c, (r->reg & 8 ? 0 : 0x80) | 0x40 | (r->rm & 8 ? 0 : 0x20) | in->map);
+	code_byte(c, (r->reg & 8 ? 0 : 0x80) | (index & 8 ? 0 : 0x40) | (r->rm & 8 ? 0 : 0x20) |
+			     in->map);
 	code_byte(c, (in->flags & INSN_REXW ? 0x80 : 0) | (~vvvv & 15) << 3 |
 			     (in->flags & INSN_VEXL ? 4 : 0) | in->pp);
 	code_byte(c, in->opcode);
@@ -212,6 +214,7 @@ void recode_emit(struct tr *t, const struct insn *in, const struct recode *r)
 	enum insn_mode mode = t->block->key & KEY_MODE;
 	unsigned opcode = in->opcode;
 	struct code *c = &t->c;
+	unsigned index = (in->flags & INSN_MEM) && t->mem_index >= 0 ? (unsigned)t->mem_index : 0;
 	bool modrm = has_modrm(in, r->row), mem = in->flags & INSN_MEM, short_inc = false;
 
 	if (r->row->kinds & BIT64(OK_OFF)) {
@@ -227,14 +230,14 @@ void recode_emit(struct tr *t, const struct insn *in, const struct recode *r)
 		opcode = (opcode & ~7u) | (r->rm & 7u);
 	}
 	if (in->flags & INSN_VEX) {
-		emit_vex(c, in, r);
+		emit_vex(c, in, r, index);
 	} else {
-		emit_legacy(c, in, r, modrm, short_inc ? 0xff : opcode);
+		emit_legacy(c, in, r, modrm, short_inc ? 0xff : opcode, index);
 	}
 	if (short_inc) {
 		code_byte(c, 0xc0 | (opcode & 8) | (r->rm & 7u));
 	} else if (modrm && mem) {
-		code_base(c, reg_field(in, r), TMP_B, t->mem_disp);
+		tr_emit_operand(t, reg_field(in, r));
 	} else if (modrm) {
 		code_byte(c, 0xc0 | reg_field(in, r) << 3 | rm_field(in, r));
 	}

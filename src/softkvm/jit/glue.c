@@ -198,6 +198,18 @@ static void make_indirect(struct jit *jit, struct code *c, const uint8_t *leave)
 	go_or_leave(jit, c, leave);
 }
 
+/* RIP in r11: the block that was left there needs a careful twin. */
+static void make_careful(struct jit *jit, struct code *c, const uint8_t *leave)
+{
+	jit->glue.careful = code_rx(c);
+	code_store_gs(c, TMP_B, OFF(rip));
+	spill(c);
+	vectors(jit, c, true);
+	first_argument(c);
+	call_c(c, jit_call_careful);
+	go_or_leave(jit, c, leave);
+}
+
 /*
  * Called with a linear address in r11 and what is wanted in r10d; the guest's RIP stands in the
  * code 2 bytes behind the return address. Comes back with a host address in r11, or leaves.
@@ -289,6 +301,7 @@ void jit_glue_make(struct jit *jit, struct code *c)
 	make_exit(jit, c, JIT_MISS, leave, &no_return, &unused);
 	make_link(jit, c, leave);
 	make_indirect(jit, c, leave);
+	make_careful(jit, c, leave);
 	make_memory(jit, c, leave);
 	make_handler(jit, c, leave);
 	make_ends(jit, c, leave);

@@ -64,6 +64,9 @@
 #define JIT_PENDING     256u
 #define BLOCK_RANGES    4u
 
+/* Of jit_block.key, beside KEY_*: made without windows (tr_window.c). */
+#define KEY_CAREFUL BIT(8)
+
 enum page_state {
 	PAGE_DATA,    /* writes go fast */
 	PAGE_PENDING, /* marked; vCPUs drop their write tags */
@@ -143,13 +146,15 @@ struct jit_glue {
 	const uint8_t *exit_loop;           /* rip in r11: the run loop has something to do */
 	const uint8_t *exit_loop_host;
 	const uint8_t *link, *link_host; /* struct jit_edge * in r11 */
-	const uint8_t *indirect;         /* rip in r11, not found in the ibtc */
-	const uint8_t *stale;            /* the same; a dead block was entered */
-	const uint8_t *ret_miss;         /* rip in r11: the return was not predicted */
-	const uint8_t *memory;           /* called: see memory.c */
-	const uint8_t *handler;          /* called: struct jit_call * in r11 */
-	const uint8_t *ends;             /* struct jit_call * in r11 */
-	const uint8_t *vectors;          /* called: make them live; carry set: may not run */
+	const uint8_t *indirect;         /* rip XOR mix in r11, not found in the ibtc */
+
+	const uint8_t *stale;    /* the same; a dead block was entered */
+	const uint8_t *ret_miss; /* rip in r11: the return was not predicted */
+	const uint8_t *careful;  /* rip in r11: go on in a careful block */
+	const uint8_t *memory;   /* called: see glue.c */
+	const uint8_t *handler;  /* called: struct jit_call * in r11 */
+	const uint8_t *ends;     /* struct jit_call * in r11 */
+	const uint8_t *vectors;  /* called: make them live; carry set: may not run */
 };
 
 struct jit {
@@ -180,6 +185,14 @@ enum jit_exit {
 	JIT_MISS,      /* no block at cpu->rip yet */
 	JIT_RESULT,    /* a handler's result is in jit.result */
 };
+
+/* Where in the table of indirect targets a target is. */
+static inline unsigned ibtc_slot(uint64_t target)
+{
+	uint32_t rip = (uint32_t)target;
+
+	return ((rip ^ rip >> 12) >> 1) & (IBTC_ENTRIES - 1);
+}
 
 #define OFF(member)       offsetof(struct vcpu, member)
 #define OFF_GPR(r)        (offsetof(struct vcpu, gpr) + 8u * (r))
@@ -228,12 +241,14 @@ void jit_glue_make(struct jit *jit, struct code *c);
  * be had. NULL: not now; *ret_next: `next` is needed. Under the lock.
  */
 struct jit_block *jit_translate(struct vcpu *cpu, struct jit_page *page, struct jit_page *next,
-				bool *ret_next);
+				bool *ret_next, bool careful);
 struct tr *tr_new(void); /* freed by free() */
 
 /* --- run.c: called by translated code -------------------------------------------------------- */
 const uint8_t *jit_call_indirect(struct vcpu *cpu);
+
 const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e);
+const uint8_t *jit_call_careful(struct vcpu *cpu);
 void *jit_call_memory(struct vcpu *cpu, gva_t lin, uint32_t what, const uint8_t *site);
 int jit_call_handler(struct vcpu *cpu, const struct jit_call *call);
 const uint8_t *jit_call_ends(struct vcpu *cpu, const struct jit_call *call);

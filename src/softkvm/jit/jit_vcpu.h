@@ -10,13 +10,14 @@
  * Where indirect jumps look first: direct-mapped by the target. An entry's tag is the target XOR
  * jit_vcpu.mix, so changing `mix` empties the table at once.
  */
-#define IBTC_BITS    12
+#define IBTC_BITS    13
 #define IBTC_ENTRIES (1u << IBTC_BITS)
 struct ibtc_entry {
 	uint64_t tag;
 	const uint8_t *code; /* jit_block.enter_indirect */
 };
 
+#define JIT_WINDOWS     4u /* of a block at most: see tr_window.c */
 #define JIT_HEAT_SLOTS  4096u
 #define JIT_SPACES      32u /* at least the TLB's */
 #define JIT_TARGET_BITS 12u
@@ -27,10 +28,11 @@ struct jit_vcpu {
 	uint8_t vectors_live;     /* the guest's vector registers are in the host's */
 	uint8_t sse_off, avx_off; /* nonzero: not so, or instructions of the class may not run */
 	uint8_t x87_off;          /* x87 and MMX instructions may trap */
-	uint64_t tmp[2];          /* scratch of translated code */
-	uint64_t page;            /* of the code that runs, if it is user code: see jit_floats() */
-	uint64_t mix;             /* of the address space and privilege in force; see space.c */
-	void *frame;              /* host stack at entry, to unwind to */
+	uint64_t window[JIT_WINDOWS]; /* host address minus a base register */
+	uint64_t tmp[2];              /* scratch of translated code */
+	uint64_t page; /* of the code that runs, if it is user code: see jit_floats() */
+	uint64_t mix;  /* of the address space and privilege in force; see space.c */
+	void *frame;   /* host stack at entry, to unwind to */
 	void *ras_base, *ras_limit; /* part of the host stack that predicts returns */
 	void *self;                 /* this vCPU */
 	uint64_t result;         /* enum jit_exit, of C functions that make translated code leave */

@@ -113,8 +113,7 @@ void jit_mapping_changed(struct vcpu *cpu, gva_t lin)
 
 static void ibtc_put(struct vcpu *cpu, const struct jit_block *b)
 {
-	uint32_t rip = (uint32_t)cpu->rip;
-	struct ibtc_entry *e = &cpu->jit.ibtc[((rip ^ rip >> 12) >> 1) & (IBTC_ENTRIES - 1)];
+	struct ibtc_entry *e = &cpu->jit.ibtc[ibtc_slot(cpu->rip)];
 	unsigned bit = target_bit(cpu->rip);
 
 	if (cpu->cpl != 3 && !tlb_is_global(cpu, cpu->rip)) {
@@ -191,7 +190,7 @@ static struct jit_block *translate_crossing(struct vcpu *cpu, struct jit_page *p
 	if (old) {
 		jit_kill(jit, old); /* the next page was another one then */
 	}
-	return jit_translate(cpu, p, next, &more);
+	return jit_translate(cpu, p, next, &more, false);
 }
 
 static struct jit_block *translate_locked(struct vcpu *cpu, uint64_t page)
@@ -208,7 +207,7 @@ static struct jit_block *translate_locked(struct vcpu *cpu, uint64_t page)
 	if (!p || !jit_page_ready(cpu, p) || !jit_room(jit)) {
 		return NULL;
 	}
-	b = jit_translate(cpu, p, NULL, &more);
+	b = jit_translate(cpu, p, NULL, &more, false);
 	return more ? translate_crossing(cpu, p) : b;
 }
 
@@ -241,7 +240,7 @@ static bool wanted_elsewhere(const struct vcpu *cpu)
 	       __atomic_load_n(&cpu->run->immediate_exit, __ATOMIC_RELAXED);
 }
 
-/* Translated code at cpu->rip; NULL: jit.result says why not. */
+/* Translated code at cpu->rip, NULL: jit.result says why not. */
 static const uint8_t *code_here(struct vcpu *cpu, bool remember)
 {
 	struct jit_block *b;
@@ -286,13 +285,39 @@ const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e)
 	if (b && b->crosses) {
 		b = NULL; /* its second page counts, too */
 	}
-	if (b && page == e->from->host && cpu->key == e->from->key) {
+	if (b && page == e->from->host && cpu->key == (e->from->key & ~KEY_CAREFUL)) {
 		jit_link(jit, e, b);
 	}
 	pthread_mutex_unlock(&jit->lock);
 	cpu->jit.stats.linked++;
 	cpu->jit.result = JIT_MISS;
 	return b ? b->enter_memory : NULL;
+}
+
+/* cpu->rip is in the middle of a block, whose window there is none: a block without takes over. */
+const uint8_t *jit_call_careful(struct vcpu *cpu)
+{
+	uint64_t rip = jit_block_rip(cpu->key, cpu->rip), page = fetch_page(cpu);
+	struct jit *jit = cpu->vm->jit;
+	struct jit_block *b = NULL;
+	struct jit_page *p;
+	bool more;
+
+	cpu->jit.result = JIT_INTERPRET;
+	if (page == 0) {
+		return NULL;
+	}
+	pthread_mutex_lock(&jit->lock);
+	b = jit_find(jit, rip, cpu->key | KEY_CAREFUL, page);
+	if (!b) {
+		p = jit_page_get(jit, page);
+		if (p && jit_page_ready(cpu, p) && jit_room(jit)) {
+			b = jit_translate(cpu, p, NULL, &more, true);
+		}
+	}
+	pthread_mutex_unlock(&jit->lock);
+	cpu->jit.page = cpu->rip & ~4095ull;
+	return b && !b->crosses ? b->enter_memory : NULL;
 }
 
 /* --- handlers ------------------------------------------------------------------------------------
@@ -332,7 +357,8 @@ int jit_call_handler(struct vcpu *cpu, const struct jit_call *call)
 
 	cpu->jit.stats.handlers++;
 	return !(r == EXEC_END && cpu->rip == next && !call->block->dead &&
-		 cpu->key == call->block->key && cpu->io.count == 0 && cpu->ev.debug_bits == 0);
+		 cpu->key == (call->block->key & ~KEY_CAREFUL) && cpu->io.count == 0 &&
+		 cpu->ev.debug_bits == 0);
 }
 
 const uint8_t *jit_call_ends(struct vcpu *cpu, const struct jit_call *call)

@@ -26,6 +26,7 @@ enum rare_kind {
 	RARE_INDIRECT,  /* r11 XOR mix was not found */
 	RARE_RETURN,    /* a return that was not predicted; r11 is the target */
 	RARE_RAS_FULL,  /* start the prediction of returns anew, and come back */
+	RARE_WINDOW,    /* a window is not to be had: go on in a careful block */
 	RARE_VECTORS,   /* make vectors live and come back */
 	RARE_HANDLER,   /* call a handler and come back */
 };
@@ -43,6 +44,20 @@ struct rare {
 	int32_t adjust; /* stack adjustment of a return */
 	size_t off;     /* the guard's offset */
 	void *ptr;      /* jit_edge, jit_call */
+};
+
+/* An access that may be a window's. */
+struct window_access {
+	uint16_t id;    /* of the base register's value, 0: none */
+	uint8_t window; /* number + 1 */
+	uint8_t reg, size;
+	bool write;
+	int64_t disp, off; /* from the register; the register from its value */
+};
+struct window {
+	int32_t min, adjust;
+	uint16_t size;
+	bool write, open;
 };
 
 #define RARE_MAX 320u
@@ -65,7 +80,11 @@ struct tr {
 	unsigned i;   /* the instruction being emitted */
 	uint8_t home; /* HOME_*; 0: the flags are dead */
 	bool sse_ready, avx_ready, x87_ready;
-	int32_t mem_disp; /* the checked operand is at [TMP_B + mem_disp] */
+	int32_t mem_disp; /* the checked operand is at [TMP_B + mem_index + mem_disp] */
+	int mem_index;    /* a host register, or -1 */
+	unsigned windows;
+	struct window window[JIT_WINDOWS];
+	struct window_access access[BLOCK_INSNS][2];
 	unsigned rares;
 	struct rare rare[RARE_MAX];
 	unsigned edges;
@@ -135,9 +154,24 @@ void tr_emit_flags_load(struct code *c, unsigned tmp);
 void tr_address(struct tr *t, const struct insn *in);
 /* TMP_B, a linear address, becomes the host's, or the access is left to the interpreter. */
 void tr_probe(struct tr *t, unsigned size, bool write, unsigned align);
+/* The look-up only, for a window: what is missing is left to the rare path that is returned. */
+struct rare *tr_probe_window(struct tr *t, unsigned size, bool write);
+/* ModRM and what follows, of the checked operand. */
+void tr_emit_operand(struct tr *t, unsigned reg);
+/* op reg, the checked operand */
+void tr_op_operand(struct tr *t, bool w, unsigned op, unsigned reg);
 /* Both for a memory operand; sets mem_disp. */
 void tr_operand(struct tr *t, const struct insn *in, unsigned size, bool write, unsigned align);
 void tr_rare_memory(struct tr *t, const struct rare *r);
+
+/* --- tr_window.c
+ * ---------------------------------------------------------------------------------- */
+/* Find out which accesses share a look-up. After decoding, before emission. */
+void tr_windows_plan(struct tr *t);
+/* Is access k (0: operand, 1: stack) of this instruction one that needs no look-up any more? */
+bool tr_window_ready(const struct tr *t, unsigned k);
+/* Make it the checked operand, if it belongs to a window; flags change unless it was ready. */
+bool tr_window_operand(struct tr *t, unsigned k);
 
 /* --- encode.c
  * ------------------------------------------------------------------------------------- */
@@ -158,11 +192,18 @@ struct recode {
 bool recode_plan(const struct insn *in, struct recode *ret);
 void recode_emit(struct tr *t, const struct insn *in, const struct recode *r);
 
+/* Is the memory operand of the kind that a window can serve? Does the instruction write it? */
+bool tr_operand_plain(const struct insn *in, const struct effects *e);
+bool tr_operand_writes(const struct insn *in, const struct effects *e);
+
 /* --- tr_op.c
  * ---------------------------------------------------------------------------------------- */
 void tr_handler(struct tr *t);
 void tr_generic(struct tr *t);
 void tr_lea(struct tr *t);
+/* The top of stack, or what another host register points to, becomes the checked operand. */
+void tr_probe_push(struct tr *t, unsigned size);
+void tr_probe_pop(struct tr *t, unsigned host_reg, unsigned size);
 void tr_div(struct tr *t);
 void tr_push(struct tr *t);
 void tr_pop(struct tr *t);

@@ -39,6 +39,20 @@ static void emit_poll(struct tr *t, uint64_t rip)
 	r->jump[0] = code_jcc_forward(c, CC_IS_NE);
 }
 
+/* The same where only a request counts: other jumps of the loop look at the rest. */
+static void emit_poll_request(struct tr *t, uint64_t rip)
+{
+	struct code *c = &t->c;
+	struct rare *r = tr_rare(t, RARE_LOOP);
+
+	r->rip = rip;
+	r->home = t->home;
+	code_bytes(c, "\x65\x83\x3c\x25", 4); /* cmpl $0, req */
+	code_u32(c, OFF(req));
+	code_byte(c, 0);
+	r->jump[0] = code_jcc_forward(c, CC_IS_NE);
+}
+
 /* --- edges ------------------------------------------------------------------------------------ */
 
 /* Displacements are patched while others may run them: they must not cross 8 bytes. */
@@ -79,16 +93,33 @@ static void far_here(struct tr *t, uint64_t target)
 	r->home = t->home;
 }
 
-static void emit_goto_far(struct tr *t, uint64_t target, uint32_t live)
+/* A jump to another page's `target`; flags are in memory. */
+static void emit_far(struct tr *t, uint64_t target)
 {
 	struct code *c = &t->c;
+	size_t entry = OFF(jit.ibtc) + ibtc_slot(target) * sizeof(struct ibtc_entry);
 	uint8_t *miss;
 
-	tr_flags_to_memory(t, live);
 	tr_emit_rip(t, TMP_B, target);
-	tr_emit_ibtc(c, &miss);
-	code_land(c, miss);
+	if (t->floats) {
+		tr_emit_ibtc(c, &miss);
+		code_land(c, miss);
+		code_jmp(c, t->jit->glue.indirect);
+		return;
+	}
+	code_gs(c, true, 0x33, TMP_B, OFF(jit.mix));
+	code_gs(c, true, 0x3b, TMP_B, entry + offsetof(struct ibtc_entry, tag));
+	miss = code_jcc8(c, CC_IS_NE);
+	code_bytes(c, "\x65\xff\x24\x25", 4); /* jmp *code */
+	code_u32(c, (uint32_t)(entry + offsetof(struct ibtc_entry, code)));
+	code_land8(c, miss);
 	code_jmp(c, t->jit->glue.indirect);
+}
+
+static void emit_goto_far(struct tr *t, uint64_t target, uint32_t live)
+{
+	tr_flags_to_memory(t, live);
+	emit_far(t, target);
 }
 
 /* A jump to `target`; `live`: flags that may be read there. */
@@ -230,7 +261,7 @@ void tr_loop(struct tr *t)
 
 void tr_emit_ibtc(struct code *c, uint8_t **ret_miss)
 {
-	_Static_assert(sizeof(struct ibtc_entry) == 16 && IBTC_BITS == 12, "index << 1, scale 8");
+	_Static_assert(sizeof(struct ibtc_entry) == 16 && IBTC_BITS <= 14, "index << 1, scale 8");
 	code_rr(c, false, 0x8b, TMP_A, TMP_B);
 	code_bytes(c, "\x41\xc1\xea\x0c", 4); /* shr $12, %r10d */
 	code_rr(c, false, 0x33, TMP_A, TMP_B);
@@ -264,7 +295,7 @@ static void load_target(struct tr *t)
 
 	if (in->flags & INSN_MEM) {
 		tr_operand(t, in, in->osz, false, 1);
-		code_rm(&t->c, w, 0x8b, TMP_B, TMP_B, t->mem_disp);
+		tr_op_operand(t, w, 0x8b, TMP_B);
 	} else {
 		unsigned reg = tr_use(t, in->rm, TMP_B);
 
@@ -277,7 +308,7 @@ static void load_target(struct tr *t)
 void tr_jmp_indirect(struct tr *t)
 {
 	tr_flags_clobber(t, FL_ARITH);
-	emit_poll(t, tr_rip(t));
+	emit_poll_request(t, tr_rip(t));
 	load_target(t);
 	emit_indirect(t, true, tr_rip(t));
 }
@@ -291,10 +322,9 @@ static void push_return(struct tr *t, unsigned size)
 	struct code *c = &t->c;
 	struct rare *r;
 
-	code_lea(c, t->m64, TMP_B, HOST_SP, -(int32_t)size);
-	tr_probe(t, size, true, 1);
+	tr_probe_push(t, size);
 	tr_emit_rip(t, TMP_A, tr_next_rip(t));
-	code_rm(c, size == 8, 0x89, TMP_A, TMP_B, 0);
+	tr_op_operand(t, size == 8, 0x89, TMP_A);
 	code_lea(c, t->m64, HOST_SP, HOST_SP, -(int32_t)size);
 	code_gs(c, true, 0x3b, RSP, OFF(jit.ras_limit)); /* cmp ras_limit, %rsp */
 	r = tr_rare(t, RARE_RAS_FULL);
@@ -321,7 +351,7 @@ static void call_direct(struct tr *t)
 	struct code *c = &t->c;
 
 	if (is_backward(t, in->imm)) {
-		emit_poll(t, tr_rip(t));
+		emit_poll_request(t, tr_rip(t));
 	}
 	push_return(t, in->osz);
 	if (tr_same_page(t, in->imm)) {
@@ -341,7 +371,7 @@ static void call_indirect(struct tr *t)
 	struct code *c = &t->c;
 	struct rare *r;
 
-	emit_poll(t, tr_rip(t));
+	emit_poll_request(t, tr_rip(t));
 	load_target(t);
 	if (t->m64) {
 		code_mov_rr(c, TMP_A, TMP_B);
@@ -380,9 +410,8 @@ void tr_ret(struct tr *t)
 	struct rare *r;
 
 	tr_flags_clobber(t, FL_ARITH);
-	code_rr(c, t->m64, 0x8b, TMP_B, HOST_SP);
-	tr_probe(t, size, false, 1);
-	code_rm(c, size == 8, 0x8b, TMP_B, TMP_B, 0);
+	tr_probe_pop(t, HOST_SP, size);
+	tr_op_operand(t, size == 8, 0x8b, TMP_B);
 	r = tr_rare(t, RARE_RETURN);
 	r->rip = tr_rip(t);
 	r->adjust = (int32_t)(size + (uint16_t)in->imm);
@@ -482,14 +511,15 @@ void tr_rare_flow(struct tr *t, const struct rare *r)
 	case RARE_LINK:
 		rare_link(t, r);
 		break;
+	case RARE_WINDOW:
+		tr_emit_rip(t, TMP_B, r->rip);
+		code_jmp(c, g->careful);
+		break;
 	case RARE_FAR:
 		if (host) {
 			tr_emit_flags_save(c, TMP_B);
 		}
-		tr_emit_rip(t, TMP_B, r->target);
-		tr_emit_ibtc(c, &miss);
-		code_land(c, miss);
-		code_jmp(c, g->indirect);
+		emit_far(t, r->target);
 		break;
 	case RARE_FAR_TMP:
 		code_load_gs(c, TMP_B, OFF(jit.tmp[1]));

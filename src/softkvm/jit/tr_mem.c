@@ -73,9 +73,8 @@ static struct rare *memory_rare(struct tr *t, enum rare_kind kind, unsigned size
 	return r;
 }
 
-void tr_probe(struct tr *t, unsigned size, bool write, unsigned align)
+static void look_up(struct tr *t, struct rare *r, unsigned size, unsigned align)
 {
-	struct rare *r = memory_rare(t, RARE_MEMORY, size, write);
 	struct code *c = &t->c;
 
 	_Static_assert(sizeof(struct tlb_entry) == 32, "shift by 12 - 5");
@@ -99,6 +98,47 @@ void tr_probe(struct tr *t, unsigned size, bool write, unsigned align)
 	code_rm(c, true, 0x03, TMP_B, TMP_A, offsetof(struct tlb_entry, host));
 	r->back = c->p;
 	t->mem_disp = 0;
+	t->mem_index = -1;
+}
+
+void tr_probe(struct tr *t, unsigned size, bool write, unsigned align)
+{
+	look_up(t, memory_rare(t, RARE_MEMORY, size, write), size, align);
+}
+
+struct rare *tr_probe_window(struct tr *t, unsigned size, bool write)
+{
+	struct rare *r = memory_rare(t, RARE_WINDOW, size, write);
+
+	look_up(t, r, size, 1);
+	return r;
+}
+
+void tr_op_operand(struct tr *t, bool w, unsigned op, unsigned reg)
+{
+	struct code *c = &t->c;
+
+	code_rex(c, w, reg, t->mem_index < 0 ? 0 : (unsigned)t->mem_index, TMP_B);
+	code_byte(c, op);
+	tr_emit_operand(t, reg);
+}
+
+void tr_emit_operand(struct tr *t, unsigned reg)
+{
+	bool small = t->mem_disp >= -128 && t->mem_disp <= 127;
+	struct code *c = &t->c;
+
+	if (t->mem_index < 0) {
+		code_base(c, reg, TMP_B, t->mem_disp);
+		return;
+	}
+	code_byte(c, (small ? 0x40 : 0x80) | (reg & 7) << 3 | 4);
+	code_byte(c, ((unsigned)t->mem_index & 7) << 3 | (TMP_B & 7));
+	if (small) {
+		code_byte(c, (uint8_t)t->mem_disp);
+	} else {
+		code_u32(c, (uint32_t)t->mem_disp);
+	}
 }
 
 /* An address known now: its entry's place is, too. */
@@ -116,11 +156,16 @@ static void probe_constant(struct tr *t, uint64_t lin, unsigned size, bool write
 	code_rm(c, true, 0x8b, TMP_B, TMP_A, entry + (int32_t)offsetof(struct tlb_entry, host));
 	r->back = c->p;
 	t->mem_disp = lin & 4095;
+	t->mem_index = -1;
 }
 
 void tr_operand(struct tr *t, const struct insn *in, unsigned size, bool write, unsigned align)
 {
 	uint64_t lin = constant_address(in);
+
+	if (tr_window_operand(t, 0)) {
+		return;
+	}
 
 	if (is_constant(t, in) && (lin & 4095) + size <= 4096 && (align <= 1 || lin % align == 0)) {
 		probe_constant(t, lin, size, write);

@@ -153,6 +153,42 @@ static unsigned alignment(const struct insn *in, const struct row *row)
 	return in->mem_size == 16 && row_sse_aligned(row) ? 16 : 1;
 }
 
+bool tr_operand_plain(const struct insn *in, const struct effects *e)
+{
+	switch (e->cls) {
+	case T_GENERIC:
+	case T_SSE:
+	case T_AVX:
+	case T_X87: {
+		struct recode r;
+
+		return recode_plan(in, &r) && alignment(in, r.row) <= 1;
+	}
+	case T_DIV:
+		return in->osz >= 4;
+	case T_PUSH:
+		return in->osz == 8;
+	case T_JMP_IND:
+	case T_CALL_IND:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool tr_operand_writes(const struct insn *in, const struct effects *e)
+{
+	switch (e->cls) {
+	case T_GENERIC:
+	case T_SSE:
+	case T_AVX:
+	case T_X87:
+		return writes_memory(in, simd_row(in));
+	default:
+		return false;
+	}
+}
+
 /* A guard byte must be 0; else C makes it so, or the interpreter takes over. */
 static void guard(struct tr *t, size_t off, enum rare_kind kind, unsigned want)
 {
@@ -227,7 +263,9 @@ void tr_generic(struct tr *t)
 	}
 	vector_guard(t);
 	if (in->flags & INSN_MEM) {
-		tr_flags_clobber(t, live_before(t));
+		if (!tr_window_ready(t, 0)) {
+			tr_flags_clobber(t, live_before(t));
+		}
 		tr_operand(t, in, in->mem_size, writes_memory(in, r.row), alignment(in, r.row));
 	}
 	if (needed(t)) {
@@ -291,7 +329,7 @@ static unsigned divisor(struct tr *t, const struct insn *in)
 {
 	if (in->flags & INSN_MEM) {
 		tr_operand(t, in, in->osz, false, 1);
-		code_rm(&t->c, in->osz == 8, 0x8b, TMP_B, TMP_B, t->mem_disp);
+		tr_op_operand(t, in->osz == 8, 0x8b, TMP_B);
 		return TMP_B;
 	}
 	return tr_use(t, in->rm, TMP_B);
@@ -357,21 +395,31 @@ static void move_sp(struct tr *t, int32_t by)
 	code_lea(&t->c, t->m64, HOST_SP, HOST_SP, by);
 }
 
-/* TMP_B becomes the host address of the new top of stack. */
-static void probe_push(struct tr *t, unsigned size)
+/* The new top of stack becomes the checked operand. */
+void tr_probe_push(struct tr *t, unsigned size)
 {
+	if (tr_window_operand(t, 1)) {
+		return;
+	}
 	code_lea(&t->c, t->m64, TMP_B, HOST_SP, -(int32_t)size);
 	tr_probe(t, size, true, 1);
+}
+
+void tr_probe_pop(struct tr *t, unsigned host_reg, unsigned size)
+{
+	if (tr_window_operand(t, 1)) {
+		return;
+	}
+	code_rr(&t->c, t->m64, 0x8b, TMP_B, host_reg);
+	tr_probe(t, size, false, 1);
 }
 
 static void push_immediate(struct tr *t, const struct insn *in)
 {
 	struct code *c = &t->c;
 
-	probe_push(t, in->osz);
-	code_rex(c, in->osz == 8, 0, 0, TMP_B);
-	code_byte(c, 0xc7);
-	code_base(c, 0, TMP_B, 0);
+	tr_probe_push(t, in->osz);
+	tr_op_operand(t, in->osz == 8, 0xc7, 0);
 	code_u32(c, (uint32_t)in->imm);
 	move_sp(t, -(int32_t)in->osz);
 }
@@ -386,23 +434,25 @@ void tr_push(struct tr *t)
 		tr_handler(t);
 		return;
 	}
-	tr_flags_clobber(t, live_before(t));
+	if (!tr_window_ready(t, 1) || ((in->flags & INSN_MEM) && !tr_window_ready(t, 0))) {
+		tr_flags_clobber(t, live_before(t));
+	}
 	if (in->opcode == 0x68 || in->opcode == 0x6a) {
 		push_immediate(t, in);
 		return;
 	}
 	if (in->flags & INSN_MEM) {
 		tr_operand(t, in, in->osz, false, 1);
-		code_rm(&t->c, w, 0x8b, TMP_B, TMP_B, t->mem_disp);
+		tr_op_operand(t, w, 0x8b, TMP_B);
 		code_store_gs(&t->c, TMP_B, OFF(jit.tmp[1]));
-		probe_push(t, in->osz);
+		tr_probe_push(t, in->osz);
 		code_load_gs(&t->c, TMP_A, OFF(jit.tmp[1]));
 		value = TMP_A;
 	} else {
-		probe_push(t, in->osz);
+		tr_probe_push(t, in->osz);
 		value = tr_use(t, in->rm, TMP_A);
 	}
-	code_rm(&t->c, w, 0x89, value, TMP_B, 0);
+	tr_op_operand(t, w, 0x89, value);
 	move_sp(t, -(int32_t)in->osz);
 }
 
@@ -417,10 +467,11 @@ void tr_pop(struct tr *t)
 		return;
 	}
 	host = tr_host(in->rm);
-	tr_flags_clobber(t, live_before(t));
-	code_rr(&t->c, t->m64, 0x8b, TMP_B, HOST_SP);
-	tr_probe(t, in->osz, false, 1);
-	code_rm(&t->c, w, 0x8b, host >= 0 ? (unsigned)host : TMP_A, TMP_B, 0);
+	if (!tr_window_ready(t, 1)) {
+		tr_flags_clobber(t, live_before(t));
+	}
+	tr_probe_pop(t, HOST_SP, in->osz);
+	tr_op_operand(t, w, 0x8b, host >= 0 ? (unsigned)host : TMP_A);
 	if (host < 0) {
 		code_store_gs(&t->c, TMP_A, OFF_GPR(in->rm));
 	}
@@ -437,10 +488,11 @@ void tr_leave(struct tr *t)
 		tr_handler(t);
 		return;
 	}
-	tr_flags_clobber(t, live_before(t));
-	code_rr(&t->c, t->m64, 0x8b, TMP_B, RBP);
-	tr_probe(t, in->osz, false, 1);
-	code_rm(&t->c, in->osz == 8, 0x8b, TMP_A, TMP_B, 0);
+	if (!tr_window_ready(t, 1)) {
+		tr_flags_clobber(t, live_before(t));
+	}
+	tr_probe_pop(t, RBP, in->osz);
+	tr_op_operand(t, in->osz == 8, 0x8b, TMP_A);
 	code_lea(&t->c, t->m64, HOST_SP, RBP, in->osz);
 	code_rr(&t->c, in->osz == 8, 0x8b, RBP, TMP_A);
 }

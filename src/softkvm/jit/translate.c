@@ -371,6 +371,7 @@ static bool emit_block(struct tr *t)
 	t->rares = t->edges = 0;
 	t->sse_ready = t->avx_ready = t->x87_ready = t->failed = false;
 	find_live(t);
+	tr_windows_plan(t);
 	emit_entries(t);
 	emit_body(t);
 	if (t->failed || !edges_move(t)) {
@@ -430,13 +431,14 @@ struct tr *tr_new(void)
 }
 
 struct jit_block *jit_translate(struct vcpu *cpu, struct jit_page *page, struct jit_page *next,
-				bool *ret_next)
+				bool *ret_next, bool careful)
 {
 	struct jit *jit = cpu->vm->jit;
 	struct jit_block scratch, *b;
 	struct tr *t = jit->work;
 
 	tr_begin(t, cpu, page, &scratch);
+	scratch.key |= careful ? KEY_CAREFUL : 0;
 	decode_block(t);
 	*ret_next = t->n == 0 && t->cut && !next;
 	if (t->n == 0 && !(t->cut && next && decode_crossing(t, next))) {
