@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Random instructions on this processor and on softkvm, compared (difftest.h).
+ * Random instructions on this processor and on softkvm, interpreted and translated, compared
+ * (difftest.h).
  *
  *	insn_fuzz [--seconds N] [--seed S] [--count CASES_PER_ROW] [--only MNEMONIC] [--verbose]
  *
@@ -64,5 +65,9 @@ int main(int argc, char **argv)
 	}
 	printf("%" PRIu64 " cases, %" PRIu64 " differences; %u of %u rows covered, %u excluded\n",
 	       rep.cases, rep.differences, rep.rows_covered, rep.rows, rep.rows_excluded);
+	printf("translated: %u rows to host code, %u by their handlers, %u left to the "
+	       "interpreter\n",
+	       rep.translated[DT_BY_HOST_CODE], rep.translated[DT_BY_HANDLER],
+	       rep.translated[DT_BY_INTERPRETER]);
 	return rep.differences ? 1 : 0;
 }

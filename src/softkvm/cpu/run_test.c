@@ -284,6 +284,7 @@ static void test_straddling_fault(struct test *t)
 	WANT(exits(v, KVM_EXIT_HLT) && load_le32(v->ram + GUEST_DATA) == 0x11223344);
 	/* Change the part on the second page. */
 	v->ram[at + straddle_end - straddle_start - 2] = 0x55;
+	mmu_flush_all(v->cpu[0]); /* nobody is told: what is translated is fetched anew */
 	v->cpu[0]->rip = at;
 	WANT(exits(v, KVM_EXIT_HLT) && load_le32(v->ram + GUEST_DATA) == 0x55223344);
 	testvm_free(v);

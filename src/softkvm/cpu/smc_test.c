@@ -135,7 +135,12 @@ static void test_host_stack(struct test *t)
 
 /* --- others write ------------------------------------------------------------------------- */
 
-GUEST(poll, "1: call 2f\n cmp $0x55, %al\n jne 1b\n hlt\n .balign 64\n 2: mov $0, %al\n ret");
+/* Counts its rounds at GUEST_DATA + 64. */
+GUEST(poll, "1: call 2f\n incq 0x300040\n cmp $0x55, %al\n jne 1b\n hlt\n .balign 64\n"
+	    "2: mov $0, %al\n ret");
+/* The same, but it fetches anew each round. */
+GUEST(poll_anew, "1: call 2f\n incq 0x300040\n mov %cr3, %rdx\n mov %rdx, %cr3\n"
+		 "cmp $0x55, %al\n jne 1b\n hlt\n .balign 64\n 2: mov $0, %al\n ret");
 GUEST(patcher, "1: mov 0x300000, %ecx\n test %ecx, %ecx\n jz 1b\n movb $0x55, (%rdi)\n hlt");
 
 struct patch {
@@ -144,21 +149,25 @@ struct patch {
 	int result;
 };
 
-/* The address of poll's immediate. */
-static gpa_t poll_byte(void)
+/* The address of the immediate. */
+static gpa_t poll_byte(bool by_vcpu)
 {
-	return GUEST_CODE + (gpa_t)(poll_end - poll_start) - 2;
+	size_t len = (size_t)(by_vcpu ? poll_end - poll_start : poll_anew_end - poll_anew_start);
+
+	return GUEST_CODE + len - 2;
 }
 
 static void *patch_main(void *arg)
 {
 	struct patch *p = arg;
 
-	while (__atomic_load_n(&p->v->cpu[0]->insn_count, __ATOMIC_RELAXED) < 10000) {
+	const uint64_t *rounds = (const uint64_t *)(const void *)(p->v->ram + GUEST_DATA + 64);
+
+	while (__atomic_load_n(rounds, __ATOMIC_RELAXED) < 10000) {
 		sched_yield();
 	}
 	if (!p->by_vcpu) { /* as a device's DMA: nobody is told */
-		__atomic_store_n(&p->v->ram[poll_byte()], 0x55, __ATOMIC_RELAXED);
+		__atomic_store_n(&p->v->ram[poll_byte(false)], 0x55, __ATOMIC_RELAXED);
 		return NULL;
 	}
 	__atomic_store_n(&p->v->ram[GUEST_DATA], 1, __ATOMIC_RELAXED);
@@ -166,19 +175,25 @@ static void *patch_main(void *arg)
 	return NULL;
 }
 
+/* User space's writes are seen by translated code when it is fetched anew (jit/jit_int.h). */
+static struct testvm *new_poller(bool by_vcpu)
+{
+	return by_vcpu ? guest64_new(2, poll) : guest64_new(2, poll_anew);
+}
+
 static void patch_by(struct test *t, bool by_vcpu)
 {
 #ifdef __SANITIZE_THREAD__
 	SKIP(t, "guests race for their memory by design");
 #endif
-	struct testvm *v = guest64_new(2, poll);
+	struct testvm *v = new_poller(by_vcpu);
 	struct patch p = { v, by_vcpu, 0 };
 	pthread_t thread;
 	bool ok;
 
 	guest64_put(v, GUEST_CODE + 0x10000, patcher_start, patcher_end);
 	v->cpu[1]->rip = GUEST_CODE + 0x10000;
-	v->cpu[1]->gpr[RDI] = poll_byte();
+	v->cpu[1]->gpr[RDI] = poll_byte(true);
 	ASSERT(pthread_create(&thread, NULL, patch_main, &p) == 0);
 	ok = halts(v);
 	pthread_join(thread, NULL);

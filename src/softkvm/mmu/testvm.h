@@ -75,6 +75,7 @@ static inline void testvm_vcpu(struct testvm *t)
 	atomic_fetch_add(&t->vm.vcpu_count, 1);
 }
 
+/* With LODGE_TEST_JIT in the environment guests run translated from their first instruction on. */
 static inline struct testvm *testvm_new(unsigned vcpus)
 {
 	struct testvm *t = calloc(1, sizeof(*t));
@@ -85,6 +86,10 @@ static inline struct testvm *testvm_new(unsigned vcpus)
 	ASSERT(memslots_init(&t->vm) == 0 && irqchip_init(&t->vm) == 0);
 	t->ram = testvm_pages(TESTVM_RAM_BYTES);
 	ASSERT(testvm_slot(t, 0, 0, 0, TESTVM_RAM_BYTES, t->ram) == 0);
+	if (getenv("LODGE_TEST_JIT")) {
+		jit_options.eager = true;
+		ASSERT(jit_vm_init(&t->vm) == 0);
+	}
 	for (unsigned i = 0; i < vcpus; i++) {
 		testvm_vcpu(t);
 	}
@@ -101,6 +106,7 @@ static inline void testvm_free(struct testvm *t)
 		munmap(cpu->run, 3 * 4096);
 		free(cpu);
 	}
+	jit_vm_done(&t->vm);
 	coalesced_done(&t->vm);
 	irqchip_done(&t->vm);
 	memslots_done(&t->vm);
