@@ -156,12 +156,18 @@ static uint64_t fetch_next_page(struct vcpu *cpu)
 	return page;
 }
 
+/* Is the rest of the block's instruction still the same? Fetching it may kill the block. */
+static bool crosses_well(struct vcpu *cpu, const struct jit_block *b)
+{
+	return b->host2 == fetch_next_page(cpu) && !b->dead;
+}
+
 static struct jit_block *find(struct vcpu *cpu, uint64_t page)
 {
 	struct jit_block *b =
 		jit_find(cpu->vm->jit, jit_block_rip(cpu->key, cpu->rip), cpu->key, page);
 
-	return b && unlikely(b->crosses) && b->host2 != fetch_next_page(cpu) ? NULL : b;
+	return b && unlikely(b->crosses) && !crosses_well(cpu, b) ? NULL : b;
 }
 
 static struct jit_block *block_here(struct vcpu *cpu, uint64_t *ret_page)
