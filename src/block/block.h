@@ -14,12 +14,23 @@ struct block;
 
 enum block_format { BLOCK_RAW, BLOCK_QCOW2, BLOCK_FORMAT_COUNT };
 
+/* An image behind another one. */
+struct block_source {
+	const char *path;
+	enum block_format format;
+};
+
 struct block_options {
 	enum block_format format;
 	bool readonly;
 	bool direct;   /* O_DIRECT */
 	bool no_lock;  /* do not take QEMU's image locks */
 	bool no_uring; /* use the thread pool (for tests and comparison) */
+	/* qcow2: the chain behind it, next first; see struct image_options. */
+	const struct block_source *backing;
+	unsigned backing_count;
+	bool backing_from_header;
+	const char *data_file;
 };
 
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };

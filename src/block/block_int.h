@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "block/block.h"
+#include "block/image.h"
 
 #define BLOCK_SECTOR 512u
 
@@ -70,6 +71,8 @@ int block_engine_start(struct block *b, bool no_uring);
 
 /* Do the request here and now, whatever its alignment. 0 or -errno. Any thread. */
 int block_sync(struct block *b, struct block_req *r);
+/* Find what O_DIRECT asks for of b->fd. */
+void block_direct_limits(struct block *b);
 /* Could the kernel take the request's buffers and range as they are? */
 bool block_aligned(const struct block *b, const struct block_req *r);
 
@@ -90,6 +93,12 @@ int block_pool_new(struct block *b, struct block_pool **ret);
 void block_pool_free(struct block_pool *p);
 void block_pool_submit(struct block_pool *p, struct block_req *r);
 void block_pool_wait(struct block_pool *p);
+
+/* What open() said, for people, behind "disk NAME: ". Returns `err`. */
+int block_explain_open(int err, const char *name, bool readonly, char *error, size_t error_size);
+/* Set error to "disk NAME: " and what follows. Returns `err`. */
+int block_say(int err, const char *name, char *error, size_t error_size, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
 
 /*
  * Take the image locks that QEMU's raw driver takes. 0; -EBUSY with the other's name in

@@ -40,11 +40,18 @@ __attribute__((format(printf, 3, 4))) static int say(const struct message *m, in
 
 static int explain_open(const struct message *m, int err, bool readonly)
 {
+	return block_explain_open(err, m->name, readonly, m->buf, m->size);
+}
+
+int block_explain_open(int err, const char *name, bool readonly, char *error, size_t error_size)
+{
+	const struct message message = { error, error_size, name }, *m = &message;
+
 	switch (err) {
 	case -ENOENT:
 		return say(m, err,
 			   "no such file; check the path, or make one: "
-			   "truncate -s 10G FILE");
+			   "lodge image create FILE 10G");
 	case -EACCES:
 	case -EPERM:
 		return say(m, err, "permission denied; it must be readable%s for this user",
@@ -116,7 +123,7 @@ static void file_limits(struct block *b, const struct stat *st)
 	b->can_discard = true;
 }
 
-static void direct_limits(struct block *b)
+void block_direct_limits(struct block *b)
 {
 	struct statx sx = { 0 };
 
@@ -163,7 +170,7 @@ static int find_limits(struct block *b, const struct message *m, bool direct)
 	}
 	b->dio_mem_align = b->dio_offset_align = 1;
 	if (direct) {
-		direct_limits(b);
+		block_direct_limits(b);
 	}
 	return 0;
 }

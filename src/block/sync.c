@@ -12,25 +12,17 @@
 #include <sys/ioctl.h>
 
 #include "block/block_int.h"
+#include "block/cursor_int.h"
 
-#define IOV_BATCH    64
 #define BOUNCE_BYTES MIB(1)
 #define ZERO_BYTES   KIB(64)
 
-/* An iterator over the bytes of an iovec list. */
-struct cursor {
-	const struct iovec *iov;
-	unsigned left;
-	size_t at; /* within iov[0] */
-};
-
-/* The next entries as their own list, `max` bytes at most. */
-static unsigned cursor_batch(const struct cursor *c, struct iovec *out, uint64_t max)
+unsigned cursor_batch(const struct cursor *c, struct iovec *out, uint64_t max)
 {
 	size_t at = c->at;
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < c->left && n < IOV_BATCH && max; i++) {
+	for (unsigned i = 0; i < c->left && n < CURSOR_BATCH && max; i++) {
 		size_t len = MIN((uint64_t)(c->iov[i].iov_len - at), max);
 
 		if (len) {
@@ -42,7 +34,7 @@ static unsigned cursor_batch(const struct cursor *c, struct iovec *out, uint64_t
 	return n;
 }
 
-static void cursor_advance(struct cursor *c, size_t len)
+void cursor_advance(struct cursor *c, size_t len)
 {
 	while (c->left && len >= c->iov->iov_len - c->at) {
 		len -= c->iov->iov_len - c->at;
@@ -53,8 +45,7 @@ static void cursor_advance(struct cursor *c, size_t len)
 	c->at += len;
 }
 
-/* Copy between a flat buffer and the list, moving on in it. */
-static void cursor_copy(struct cursor *c, uint8_t *flat, size_t len, bool to_list)
+void cursor_copy(struct cursor *c, uint8_t *flat, size_t len, bool to_list)
 {
 	while (len && c->left) {
 		size_t n = MIN(len, c->iov->iov_len - c->at);
@@ -71,7 +62,7 @@ static void cursor_copy(struct cursor *c, uint8_t *flat, size_t len, bool to_lis
 	}
 }
 
-static void cursor_zero(struct cursor *c, uint64_t len)
+void cursor_zero(struct cursor *c, uint64_t len)
 {
 	while (len && c->left) {
 		size_t n = MIN(len, (uint64_t)(c->iov->iov_len - c->at));
@@ -89,7 +80,7 @@ static int sync_plain(struct block *b, struct block_req *r)
 	uint64_t done = 0;
 
 	while (done < r->len) {
-		struct iovec iov[IOV_BATCH];
+		struct iovec iov[CURSOR_BATCH];
 		unsigned n = cursor_batch(&c, iov, r->len - done);
 		off_t at = (off_t)(r->offset + done);
 		ssize_t got = r->op == BLOCK_READ ? preadv2(b->fd, iov, (int)n, at, 0)
