@@ -8,6 +8,12 @@
  * runs at the same time would be lost. Such a request is exclusive: it waits
  * until nothing is in flight, and whatever comes behind it waits for it.
  *
+ * An image of another format than raw has a struct image. A read or write that
+ * lies in one piece of one file of its chain, as far as cached tables tell,
+ * goes to io_uring like a raw one, to where it really lies; the image holds that
+ * piece until the ring is done. All else (allocation, tables to be read, compressed
+ * data) goes to the pool, whose workers call the image's blocking functions.
+ *
  * Invariants (all on the loop's thread)
  *  1. in_flight counts what engines have; done() is called exactly once each.
  *  2. `waiting` is non-empty only while something is in flight.
@@ -21,6 +27,8 @@
 #include <sys/eventfd.h>
 
 #include "base/assert.h"
+#include "base/guest_log.h"
+#include "block/cursor_int.h"
 
 #define IOV_COUNT_MAX 1024 /* what the kernel takes in one call */
 
@@ -101,6 +109,92 @@ static int request_check(const struct block *b, const struct block_req *r)
 	return range_within(r->offset, r->len, b->size) ? 0 : -EINVAL;
 }
 
+enum route { ROUTE_URING, ROUTE_POOL, ROUTE_DONE };
+
+/* Where in the chain does the request lie, if that is one piece? */
+static enum route route_rw(struct block *b, struct block_req *r)
+{
+	struct block_private *p = block_priv(r);
+	struct image_fast fast;
+	struct cursor c = { r->iov, r->iov_count, 0 };
+
+	switch (image_try_fast(b->image, r->op == BLOCK_WRITE, r->offset, r->len, &fast)) {
+	case IMAGE_FAST_ZERO:
+		cursor_zero(&c, r->len);
+		return ROUTE_DONE;
+	case IMAGE_FAST_DATA:
+		p->fd = fast.fd;
+		p->host = fast.host;
+		p->holder = fast.holder;
+		p->token = fast.extent.token;
+		return ROUTE_URING;
+	default:
+		return ROUTE_POOL;
+	}
+}
+
+static enum route route_image(struct block *b, struct block_req *r)
+{
+	struct qcow2 *q = image_qcow2(b->image);
+
+	if (r->op == BLOCK_FLUSH) {
+		block_priv(r)->fd = image_file(b->image)->fd;
+		return b->readonly                                   ? ROUTE_DONE
+		       : b->uring && (!q || qcow2_flush_is_plain(q)) ? ROUTE_URING
+								     : ROUTE_POOL;
+	}
+	if (!b->uring || r->op == BLOCK_DISCARD || r->op == BLOCK_WRITE_ZEROES ||
+	    r->iov_count > IOV_COUNT_MAX || !block_aligned(b, r)) {
+		return ROUTE_POOL;
+	}
+	/* A write that is to be stable needs a commit, unless tables are as they were. */
+	if (r->op == BLOCK_WRITE && (r->flags & BLOCK_REQ_FUA) && !qcow2_flush_is_plain(q)) {
+		return ROUTE_POOL;
+	}
+	return route_rw(b, r);
+}
+
+void block_release(struct block_req *r)
+{
+	struct block_private *p = block_priv(r);
+
+	if (p->holder) {
+		qcow2_release(p->holder, &(struct qcow2_extent){ .token = p->token });
+		p->holder = NULL;
+	}
+}
+
+static int image_write_request(struct image *i, struct block_req *r)
+{
+	int err = qcow2_write(image_qcow2(i), r->offset, r->iov, r->iov_count);
+
+	return !err && (r->flags & BLOCK_REQ_FUA) ? image_flush(i) : err;
+}
+
+int block_do(struct block *b, struct block_req *r)
+{
+	struct image *i = b->image;
+	int err;
+
+	if (!i) {
+		return block_sync(b, r);
+	}
+	switch (r->op) {
+	case BLOCK_READ:
+		return qcow2_read(image_qcow2(i), r->offset, r->iov, r->iov_count);
+	case BLOCK_WRITE:
+		return image_write_request(i, r);
+	case BLOCK_FLUSH:
+		return image_flush(i);
+	case BLOCK_DISCARD:
+		return image_discard(i, r->offset, r->len);
+	case BLOCK_WRITE_ZEROES:
+		err = image_write_zeroes(i, r->offset, r->len, r->flags & BLOCK_REQ_UNMAP);
+		return !err && (r->flags & BLOCK_REQ_FUA) ? image_flush(i) : err;
+	}
+	return -EINVAL;
+}
+
 static bool for_uring(const struct block *b, const struct block_req *r)
 {
 	if (!b->uring || r->op == BLOCK_DISCARD || r->op == BLOCK_WRITE_ZEROES) {
@@ -121,10 +215,21 @@ static int to_pool(struct block *b, struct block_req *r)
 
 static void hand_over(struct block *b, struct block_req *r)
 {
+	enum route route = for_uring(b, r) ? ROUTE_URING : ROUTE_POOL;
 	int err = 0;
 
+	block_priv(r)->fd = b->fd;
+	block_priv(r)->host = r->offset;
+	if (b->image) {
+		route = route_image(b, r);
+	}
+	if (route == ROUTE_DONE) {
+		refuse(b, r, 0);
+		return;
+	}
 	b->in_flight++;
-	if (!for_uring(b, r) || !block_uring_submit(b->uring, r)) {
+	if (route == ROUTE_POOL || !block_uring_submit(b->uring, r)) {
+		block_release(r);
 		err = to_pool(b, r);
 	}
 	if (err < 0) {
@@ -160,7 +265,7 @@ void block_submit(struct block *b, struct block_req *r)
 		refuse(b, r, err);
 		return;
 	}
-	if (b->dio_offset_align > 1 && r->op == BLOCK_WRITE) {
+	if (b->dio_offset_align > 1 && r->op == BLOCK_WRITE && !b->image) {
 		p->exclusive = ((r->offset | r->len) & (b->dio_offset_align - 1)) != 0;
 	}
 	if (likely(!p->exclusive && !b->exclusive && !b->waiting.head)) {
@@ -260,6 +365,9 @@ void block_close(struct block *b)
 		loop_unwatch_fd(b->loop, b->post_fd);
 	}
 	fd_closep(&b->post_fd);
+	if (image_close(b->image) < 0) {
+		guest_log("disk %s: what was written last may be lost", b->name);
+	}
 	fd_closep(&b->fd);
 	free(b->name);
 	free(b);

@@ -19,6 +19,11 @@ struct block_private {
 	struct block *block;
 	intptr_t result;
 	uintptr_t exclusive; /* a write that must read around itself: nothing beside it */
+	/* What the ring reads or writes: of the image's file, or of one in its chain. */
+	uint64_t host;
+	struct qcow2 *holder; /* holds the extent until the ring is done; NULL: none */
+	int fd;
+	unsigned token;
 };
 static_assert(sizeof(struct block_private) <= sizeof(((struct block_req *)0)->internal),
 	      "fits in struct block_req");
@@ -48,6 +53,8 @@ struct block {
 	uint32_t dio_mem_align, dio_offset_align; /* 1 without O_DIRECT */
 	bool readonly, is_device, can_discard;
 
+	struct image *image; /* NULL: raw, which needs none */
+
 	struct block_uring *uring; /* NULL: the pool does it all */
 	struct block_pool *pool;   /* made when first needed */
 
@@ -69,7 +76,11 @@ void block_batch_end(struct block *b);
 /* Start the engines; the descriptor and its limits are set. */
 int block_engine_start(struct block *b, bool no_uring);
 
-/* Do the request here and now, whatever its alignment. 0 or -errno. Any thread. */
+/* The same for any format. */
+int block_do(struct block *b, struct block_req *r);
+/* Let go of what the request holds of its image. Once the ring is done with it. */
+void block_release(struct block_req *r);
+/* Do a raw request here and now, whatever its alignment. 0 or -errno. Any thread. */
 int block_sync(struct block *b, struct block_req *r);
 /* Find what O_DIRECT asks for of b->fd. */
 void block_direct_limits(struct block *b);

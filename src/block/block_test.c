@@ -10,6 +10,8 @@
 
 #include "base/test.h"
 #include "block/block.h"
+#include "block/file.h"
+#include "block/qcow2.h"
 
 #define DISK_BYTES KIB(512)
 #define IN_FLIGHT  16
@@ -53,10 +55,30 @@ static bool make_file(struct rig *r, uint64_t size)
 	return true;
 }
 
+#define QCOW2_CLUSTER 4096u
+
+/* Make the empty file a qcow2 image. */
+static bool make_qcow2(struct rig *r, uint64_t size)
+{
+	struct qcow2_create_options o = { .size = size, .cluster_bytes = QCOW2_CLUSTER };
+	struct file *f;
+	int fd = open(r->path, O_RDWR | O_CLOEXEC);
+	bool ok = fd >= 0 && file_new_fd(fd, false, &f) == 0;
+
+	if (ok) {
+		ok = qcow2_create(f, &o, r->error, sizeof(r->error)) == 0;
+		file_close(f);
+	}
+	return ok;
+}
+
 static bool rig_new(struct rig *r, uint64_t size, const struct block_options *o)
 {
+	bool qcow2 = o->format == BLOCK_QCOW2;
+
 	*r = (struct rig){ 0 };
-	if (!make_file(r, size) || loop_new(NULL, &r->loop) < 0 ||
+	if (!make_file(r, qcow2 ? 0 : size) || (qcow2 && !make_qcow2(r, size)) ||
+	    loop_new(NULL, &r->loop) < 0 ||
 	    block_open(r->loop, r->path, o, r->error, sizeof(r->error), &r->block) < 0) {
 		return false;
 	}
@@ -154,7 +176,7 @@ static bool collides(const struct op *ops, uint64_t offset, uint64_t len)
 }
 
 static void start_random(struct rig *r, struct op *o, struct op *ops, uint8_t *model,
-			 uint32_t align)
+			 uint32_t align, bool qcow2)
 {
 	enum block_op op = (enum block_op)rnd(5);
 	uint64_t offset = rnd(DISK_BYTES / align) * (uint64_t)align;
@@ -164,6 +186,12 @@ static void start_random(struct rig *r, struct op *o, struct op *ops, uint8_t *m
 	if (op == BLOCK_FLUSH) {
 		op_start(r, o, op, 0, 0);
 		return;
+	}
+	if (qcow2 && op == BLOCK_DISCARD) {
+		/* Whole clusters read as zeroes after, others as before. */
+		offset = ALIGN_DOWN(offset, (uint64_t)QCOW2_CLUSTER);
+		len = ALIGN_UP(len, (uint64_t)QCOW2_CLUSTER);
+		len = MIN(len, DISK_BYTES - offset);
 	}
 	if (collides(ops, offset, len)) {
 		return;
@@ -215,7 +243,7 @@ static void run_model(struct test *t, struct block_options o, uint32_t align, un
 	for (unsigned round = 0; round < rounds; round++) {
 		for (unsigned i = 0; i < IN_FLIGHT; i++) {
 			ops[i].req.len = 0;
-			start_random(&r, &ops[i], ops, model, align);
+			start_random(&r, &ops[i], ops, model, align, o.format == BLOCK_QCOW2);
 		}
 		CHECK(t, wait_all(&r));
 		CHECK(t, check_reads(ops, model));
@@ -240,6 +268,21 @@ static void test_model_uring(struct test *t)
 static void test_model_pool(struct test *t)
 {
 	run_model(t, (struct block_options){ .no_uring = true }, 512, 60);
+}
+
+static void test_model_qcow2(struct test *t)
+{
+	run_model(t, (struct block_options){ .format = BLOCK_QCOW2 }, 512, 200);
+}
+
+static void test_model_qcow2_pool(struct test *t)
+{
+	run_model(t, (struct block_options){ .format = BLOCK_QCOW2, .no_uring = true }, 512, 100);
+}
+
+static void test_model_qcow2_direct(struct test *t)
+{
+	run_model(t, (struct block_options){ .format = BLOCK_QCOW2, .direct = true }, 512, 40);
 }
 
 static void test_model_bytes(struct test *t)
@@ -386,7 +429,7 @@ static void test_errors(struct test *t)
 	expect_error(t, "/nonexistent/disk.img", raw, -ENOENT, "no such file");
 	expect_error(t, "/tmp", raw, -EISDIR, "directory");
 	expect_error(t, "/dev/null", raw, -EINVAL, "neither");
-	expect_error(t, "/any", qcow2, -ENOTSUP, "qcow2");
+	expect_error(t, "/dev/null", qcow2, -EINVAL, "neither a file nor");
 	expect_error(t, "/any", odd, -ENOTSUP, "unknown format");
 	CHECK(t, !t->failed && make_file(&r, 0));
 	expect_error(t, r.path, raw, -EINVAL, "empty");
@@ -532,6 +575,9 @@ static void test_locks_qemu(struct test *t)
 static const struct test_case cases[] = {
 	{ "model-uring", test_model_uring },
 	{ "model-pool", test_model_pool },
+	{ "model-qcow2", test_model_qcow2 },
+	{ "model-qcow2-pool", test_model_qcow2_pool },
+	{ "model-qcow2-direct", test_model_qcow2_direct },
 	{ "model-bytes", test_model_bytes },
 	{ "model-direct", test_model_direct },
 	{ "model-direct-odd", test_model_direct_odd },

@@ -65,18 +65,13 @@ int block_say(int err, const char *name, char *error, size_t size, const char *f
 
 /* --- opening one -------------------------------------------------------------------------- */
 
-static int open_file(const char *path, const struct image_options *o, char *error, size_t size,
-		     struct file **ret)
+/* Lock it and make a file of it. The descriptor is taken over on success. */
+static int file_of_fd(int fd, const char *path, const struct image_options *o, char *error,
+		      size_t size, struct file **ret)
 {
-	int flags = O_CLOEXEC | O_NONBLOCK | (o->readonly ? O_RDONLY : O_RDWR);
-	AUTO_FD fd = open(path, flags | (o->direct ? O_DIRECT : 0));
 	char holder[96];
-	int r;
+	int r = o->no_lock ? 0 : block_lock(fd, o->readonly, holder, sizeof(holder));
 
-	if (fd < 0) {
-		return block_explain_open(-errno, path, o->readonly, error, size);
-	}
-	r = o->no_lock ? 0 : block_lock(fd, o->readonly, holder, sizeof(holder));
 	if (r < 0) {
 		return block_say(r, path, error, size,
 				 "is in use by %s; stop it, or give both a disk of their own",
@@ -88,8 +83,24 @@ static int open_file(const char *path, const struct image_options *o, char *erro
 				 r == -EISDIR ? "is a directory; give a disk image"
 					      : "is neither a file nor a block device");
 	}
-	(void)TAKE_FD(fd);
 	return 0;
+}
+
+static int open_file(const char *path, const struct image_options *o, char *error, size_t size,
+		     struct file **ret)
+{
+	int flags = O_CLOEXEC | O_NONBLOCK | (o->readonly ? O_RDONLY : O_RDWR);
+	AUTO_FD fd = open(path, flags | (o->direct ? O_DIRECT : 0));
+	int r;
+
+	if (fd < 0) {
+		return block_explain_open(-errno, path, o->readonly, error, size);
+	}
+	r = file_of_fd(fd, path, o, error, size, ret);
+	if (!r) {
+		(void)TAKE_FD(fd);
+	}
+	return r;
 }
 
 static void remember_file(struct image *i, const struct file *f)
@@ -284,6 +295,17 @@ static int open_chain(struct image *first, const struct image_options *o, char *
 	}
 }
 
+static int with_chain(struct image *i, const struct image_options *o, char *error, size_t size,
+		      struct image **ret)
+{
+	int r = open_chain(i, o, error, size);
+
+	if (!r) {
+		*ret = i;
+	}
+	return r;
+}
+
 int image_open(const char *path, enum block_format format, const struct image_options *o,
 	       char *error, size_t size, struct image **ret)
 {
@@ -293,13 +315,42 @@ int image_open(const char *path, enum block_format format, const struct image_op
 	if (r < 0) {
 		return r;
 	}
-	r = open_chain(i, o, error, size);
+	r = with_chain(i, o, error, size, ret);
 	if (r < 0) {
 		image_close(i);
+	}
+	return r;
+}
+
+int image_open_fd(int fd, const char *path, enum block_format format, const struct image_options *o,
+		  char *error, size_t size, struct image **ret)
+{
+	AUTO_FD own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	struct image *i;
+	struct file *f;
+	int r;
+
+	/* On a copy, so that the caller keeps its own if anything fails. */
+	if (own < 0) {
+		return block_say(-errno, path, error, size, "is not open: %s", strerror(errno));
+	}
+	r = file_of_fd(own, path, o, error, size, &f);
+	if (r < 0) {
 		return r;
 	}
-	*ret = i;
-	return 0;
+	(void)TAKE_FD(own);
+	r = image_open_file(f, path, format, o, error, size, &i);
+	if (r < 0) {
+		file_close(f);
+		return r;
+	}
+	r = with_chain(i, o, error, size, ret);
+	if (r < 0) {
+		image_close(i);
+	} else {
+		close(fd);
+	}
+	return r;
 }
 
 int image_close(struct image *i)

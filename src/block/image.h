@@ -34,6 +34,9 @@ struct image_options {
  */
 int image_open(const char *path, enum block_format format, const struct image_options *o,
 	       char *error, size_t error_size, struct image **ret);
+/* The same on an open descriptor, which is taken over on success. */
+int image_open_fd(int fd, const char *path, enum block_format format, const struct image_options *o,
+		  char *error, size_t error_size, struct image **ret);
 /* An image in a file object, which is taken over on success. `name` is for messages. */
 int image_open_file(struct file *file, const char *name, enum block_format format,
 		    const struct image_options *o, char *error, size_t error_size,

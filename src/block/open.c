@@ -207,14 +207,62 @@ static int check_mode(int fd, const struct message *m, bool readonly)
 
 static int check_format(const struct block_options *o, const struct message *m)
 {
-	if (o->format == BLOCK_QCOW2) {
-		return say(m, -ENOTSUP,
-			   "format qcow2 is not supported yet; convert it: "
-			   "qemu-img convert -O raw FILE FILE.raw");
+	if (o->format >= BLOCK_FORMAT_COUNT) {
+		return say(m, -ENOTSUP, "unknown format; raw and qcow2 are what there is");
 	}
-	if (o->format != BLOCK_RAW) {
-		return say(m, -ENOTSUP, "unknown format; raw is what there is");
+	if (o->format == BLOCK_RAW && (o->backing_count || o->data_file)) {
+		return say(m, -EINVAL, "a raw image has no backing file and no data file");
 	}
+	return 0;
+}
+
+static struct image_options image_options_of(const struct block_options *o)
+{
+	return (struct image_options){ .readonly = o->readonly,
+				       .no_lock = o->no_lock,
+				       .direct = o->direct,
+				       .backing = o->backing,
+				       .backing_count = o->backing_count,
+				       .backing_from_header = o->backing_from_header,
+				       .data_file = o->data_file };
+}
+
+/* What is known of the disk from its image. */
+static void image_limits(struct block *b)
+{
+	b->size = ALIGN_DOWN(image_size_bytes(b->image), (uint64_t)BLOCK_SECTOR);
+	b->dio_mem_align = b->dio_offset_align = image_file(b->image)->align;
+	b->can_discard = true;
+}
+
+/* Start an image that is open; it is taken over in any case. */
+static int start_image(struct loop *loop, struct image *i, const struct block_options *o,
+		       const struct message *m, struct block **ret)
+{
+	struct block *b = calloc(1, sizeof(*b));
+	int r = -ENOMEM;
+
+	if (!b) {
+		image_close(i);
+		return say(m, r, "out of memory");
+	}
+	b->loop = loop;
+	b->fd = b->post_fd = -1;
+	b->sector = BLOCK_SECTOR;
+	b->readonly = o->readonly;
+	b->image = i;
+	b->name = strdup(m->name);
+	image_limits(b);
+	if (!b->size) {
+		r = say(m, -EINVAL, "has no size; give it one: lodge image resize FILE 10G");
+	} else if (b->name) {
+		r = block_engine_start(b, o->no_uring);
+	}
+	if (r < 0) {
+		block_close(b);
+		return r == -EINVAL ? r : say(m, r, "cannot be started: %s", strerror(-r));
+	}
+	*ret = b;
 	return 0;
 }
 
@@ -241,11 +289,17 @@ int block_open_fd(struct loop *loop, int fd, const char *name, const struct bloc
 		  char *error, size_t error_size, struct block **ret)
 {
 	struct message m = { error, error_size, name };
+	struct image_options image = image_options_of(o);
+	struct image *i;
 	struct block *b;
 	int r = check_format(o, &m);
 
 	if (r < 0) {
 		return r;
+	}
+	if (o->format == BLOCK_QCOW2) {
+		r = image_open_fd(fd, name, o->format, &image, error, error_size, &i);
+		return r < 0 ? r : start_image(loop, i, o, &m, ret);
 	}
 	b = calloc(1, sizeof(*b));
 	if (!b) {
@@ -272,11 +326,17 @@ int block_open(struct loop *loop, const char *path, const struct block_options *
 {
 	struct message m = { error, error_size, path };
 	int flags = O_CLOEXEC | O_NONBLOCK | (o->readonly ? O_RDONLY : O_RDWR);
+	struct image_options image = image_options_of(o);
+	struct image *i;
 	AUTO_FD fd = -1;
 	int r = check_format(o, &m);
 
 	if (r < 0) {
 		return r;
+	}
+	if (o->format == BLOCK_QCOW2) {
+		r = image_open(path, o->format, &image, error, error_size, &i);
+		return r < 0 ? r : start_image(loop, i, o, &m, ret);
 	}
 	fd = open(path, flags | (o->direct ? O_DIRECT : 0));
 	if (fd < 0) {

@@ -57,7 +57,7 @@ static void *worker(void *opaque)
 		}
 		p->todo_count--;
 		pthread_mutex_unlock(&p->lock);
-		block_priv(r)->result = block_sync(p->block, r);
+		block_priv(r)->result = block_do(p->block, r);
 		pthread_mutex_lock(&p->lock);
 		finish_locked(p, r);
 	}

@@ -41,13 +41,14 @@ static bool wants_retry(const struct block_req *r, int res)
 static void cqe_done(struct block_uring *u, struct block_req *r, int res)
 {
 	u->in_flight--;
+	block_release(r);
 	if (unlikely(wants_retry(r, res)) && u->block->pool) {
 		block_pool_submit(u->block->pool, r);
 		return;
 	}
 	if (unlikely(wants_retry(r, res))) {
 		/* The pool could not be made when this began; do it here, it is rare. */
-		block_complete(u->block, r, block_sync(u->block, r));
+		block_complete(u->block, r, block_do(u->block, r));
 		return;
 	}
 	block_complete(u->block, r, res < 0 ? res : 0);
@@ -157,19 +158,20 @@ void block_uring_free(struct block_uring *u)
 	free(u);
 }
 
-static void prepare_rw(struct io_uring_sqe *sqe, int fd, const struct block_req *r)
+static void prepare_rw(struct io_uring_sqe *sqe, struct block_req *r)
 {
+	uint64_t at = block_priv(r)->host;
+	int fd = block_priv(r)->fd;
 	bool single = r->iov_count == 1;
 
 	if (r->op == BLOCK_READ && single) {
-		io_uring_prep_read(sqe, fd, r->iov->iov_base, (unsigned)r->iov->iov_len, r->offset);
+		io_uring_prep_read(sqe, fd, r->iov->iov_base, (unsigned)r->iov->iov_len, at);
 	} else if (r->op == BLOCK_READ) {
-		io_uring_prep_readv(sqe, fd, r->iov, r->iov_count, r->offset);
+		io_uring_prep_readv(sqe, fd, r->iov, r->iov_count, at);
 	} else if (single) {
-		io_uring_prep_write(sqe, fd, r->iov->iov_base, (unsigned)r->iov->iov_len,
-				    r->offset);
+		io_uring_prep_write(sqe, fd, r->iov->iov_base, (unsigned)r->iov->iov_len, at);
 	} else {
-		io_uring_prep_writev(sqe, fd, r->iov, r->iov_count, r->offset);
+		io_uring_prep_writev(sqe, fd, r->iov, r->iov_count, at);
 	}
 	if (r->op == BLOCK_WRITE && (r->flags & BLOCK_REQ_FUA)) {
 		sqe->rw_flags = RWF_DSYNC;
@@ -188,9 +190,9 @@ bool block_uring_submit(struct block_uring *u, struct block_req *r)
 		return false;
 	}
 	if (r->op == BLOCK_FLUSH) {
-		io_uring_prep_fsync(sqe, u->block->fd, IORING_FSYNC_DATASYNC);
+		io_uring_prep_fsync(sqe, block_priv(r)->fd, IORING_FSYNC_DATASYNC);
 	} else {
-		prepare_rw(sqe, u->block->fd, r);
+		prepare_rw(sqe, r);
 	}
 	io_uring_sqe_set_data(sqe, r);
 	u->queued++;
