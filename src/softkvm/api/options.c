@@ -42,6 +42,7 @@ static int set_one(const char *option, size_t len)
 {
 	if (is(option, len, "stats")) {
 		atomic_store(&want_stats, true);
+		jit_options.count = true;
 	} else if (is(option, len, "nojit")) {
 		jit_options.off = true;
 	} else if (is(option, len, "perf")) {

@@ -33,6 +33,7 @@ void vcpu_free(struct vcpu *cpu)
 	if (cpu->run) {
 		munmap(cpu->run, RUN_SIZE_BYTES);
 	}
+	jit_vcpu_done(cpu);
 	free(cpu->cpuid);
 	free(cpu->sigmask);
 	pthread_mutex_destroy(&cpu->ioctl_lock);

@@ -16,6 +16,8 @@ bool msr_feature_read(uint32_t index, uint64_t *ret);
 
 /* Guest time-stamp counter now. */
 uint64_t cpu_tsc(const struct vcpu *cpu);
+/* Does it run at another frequency than the host's? Else only tsc_offset lies between them. */
+bool cpu_tsc_scaled(const struct vcpu *cpu);
 
 /* What the guest's CPUID says, by KVM_SET_CPUID2's table; all zero if there is no such leaf.
  * (cpuid.c in api/) */

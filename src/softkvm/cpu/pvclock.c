@@ -46,14 +46,17 @@ struct wall_page {
 };
 
 /* --- the time-stamp counter ---------------------------------------------------------- */
+bool cpu_tsc_scaled(const struct vcpu *cpu)
+{
+	return cpu->tsc_khz != 0 && cpu->tsc_khz != clock_host_tsc_khz();
+}
+
 static uint64_t scale_tsc(const struct vcpu *cpu, uint64_t host)
 {
-	uint32_t host_khz;
-
-	if (cpu->tsc_khz == 0 || cpu->tsc_khz == (host_khz = clock_host_tsc_khz())) {
+	if (!cpu_tsc_scaled(cpu)) {
 		return host;
 	}
-	return (uint64_t)((unsigned __int128)host * cpu->tsc_khz / host_khz);
+	return (uint64_t)((unsigned __int128)host * cpu->tsc_khz / clock_host_tsc_khz());
 }
 
 uint64_t cpu_tsc(const struct vcpu *cpu)

@@ -347,6 +347,7 @@ static enum exec_result execute(struct vcpu *cpu, bool held)
 	}
 	cpu->rflags &= ~(uint64_t)FL_RF;
 	cpu->ev.shadow = 0;
+	cpu->jit.irq_waits = irq_may_wait(cpu) || cpu->run->request_interrupt_window;
 	return jit_run(cpu);
 }
 

@@ -35,6 +35,8 @@ void lapic_reset(struct vcpu *cpu, bool init);
  * included)? Cheap: no lock when nothing is pending.
  */
 bool irq_pending(struct vcpu *cpu);
+/* Cheap, without effects, and true at least whenever that is. */
+bool irq_may_wait(const struct vcpu *cpu);
 /* Take it: its vector (moves IRR to ISR, or runs the PIC's INTA cycle), -1 if it went away. */
 int irq_acknowledge(struct vcpu *cpu);
 /*

@@ -181,6 +181,13 @@ bool irq_pending(struct vcpu *cpu)
 	return cpu->lapic && (extint_pending(cpu) || deliverable(cpu->lapic) >= 0);
 }
 
+bool irq_may_wait(const struct vcpu *cpu)
+{
+	return cpu->lapic && (atomic_load(&cpu->lapic->irr_pending) ||
+			      atomic_load_explicit(&cpu->ext_vector, memory_order_relaxed) >= 0 ||
+			      atomic_load(&cpu->vm->irqchip->pic.output));
+}
+
 static int take_extint(struct vcpu *cpu)
 {
 	struct irqchip *chip = cpu->vm->irqchip;

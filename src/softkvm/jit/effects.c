@@ -106,7 +106,7 @@ static struct effects int_effects(const struct insn *in)
 	case OP_BTS:
 	case OP_BTR:
 	case OP_BTC:
-		return (struct effects){ .cls = bit_string(in) ? T_HANDLER : T_GENERIC,
+		return (struct effects){ .cls = bit_string(in) ? T_BITS : T_GENERIC,
 					 .writes = FL_CF,
 					 .touches = true };
 	case OP_SHL:
@@ -193,6 +193,7 @@ static struct effects int_effects(const struct insn *in)
 					 .writes = all };
 	case OP_MOVS:
 	case OP_STOS:
+		return (struct effects){ .cls = T_STRING };
 	case OP_LODS:
 	case OP_CLFLUSH:
 	case OP_CLFLUSHOPT:
@@ -333,16 +334,21 @@ static struct effects sys_effects(const struct insn *in)
 	case OP_RDGSBASE:
 	case OP_WRFSBASE:
 	case OP_WRGSBASE:
-	case OP_RDMSR:
 	case OP_CLI:
+	case OP_STI:
+	case OP_STAC:
+	case OP_CLAC:
 	case OP_MOV_FROM_CR:
 	case OP_MOV_FROM_SREG:
+		return (struct effects){ .cls = T_FAST };
+	case OP_PUSHF:
+		return (struct effects){ .cls = T_FAST, .reads = FL_ARITH };
+	case OP_POPF:
+		return (struct effects){ .cls = T_FAST, .writes = FL_ARITH };
+	case OP_RDMSR:
 	case OP_VERW:
 		return (struct effects){ .cls = T_HANDLER,
 					 .reads = in->op == OP_VERW ? FL_ARITH : 0 };
-	case OP_STAC:
-	case OP_CLAC:
-		return (struct effects){ .cls = T_HANDLER };
 	case OP_CPUID: /* serializes: what follows is fetched anew */
 		return (struct effects){ .cls = T_ENDS };
 	default:

@@ -30,7 +30,9 @@ enum tclass {
 	T_X87,
 	T_SSE,
 	T_AVX,
-	T_FAST, /* a system instruction that fast.c emits */
+	T_FAST,   /* a system instruction: see tr_system.c */
+	T_STRING, /* MOVS, STOS */
+	T_BITS,   /* BT and its kin, a register as index into memory */
 };
 
 /* Bits of FL_ARITH. */

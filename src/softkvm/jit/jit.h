@@ -22,6 +22,7 @@ struct jit_options {
 	bool perf_map;      /* write /tmp/perf-PID.map */
 	bool dump;          /* every block's host code to stderr */
 	bool eager;         /* translate code when it first runs: for tests */
+	bool count;         /* which operations call C, or are interpreted */
 	unsigned cache_mib; /* bound of the code cache */
 };
 extern struct jit_options jit_options;
@@ -31,6 +32,7 @@ extern struct jit_options jit_options;
 int jit_vm_init(struct vm *vm);
 void jit_vm_done(struct vm *vm);
 void jit_vcpu_init(struct vcpu *cpu);
+void jit_vcpu_done(struct vcpu *cpu);
 /* Counts, to stderr. */
 void jit_report(const struct vm *vm);
 
@@ -42,6 +44,8 @@ enum exec_result jit_run(struct vcpu *cpu);
 /* The calling thread enters (leaves) KVM_RUN: takes GS. */
 void jit_thread_enter(struct vcpu *cpu);
 void jit_thread_leave(struct vcpu *cpu);
+/* CR4, CPUID or the frequency of the time stamp may have changed. */
+void jit_guards_changed(struct vcpu *cpu);
 /* cpu_mode_changed(): privilege, mode, FP traps or the address space may be others now. */
 void jit_mode_changed(struct vcpu *cpu);
 

@@ -48,6 +48,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "softkvm/cpu/ops.h"
 #include "softkvm/cpu/vcpu.h"
 #include "softkvm/jit/emit.h"
 #include "softkvm/jit/jit.h"
@@ -124,6 +125,11 @@ struct jit_block {
 	struct jit_block *cross_next;
 	struct jit_block *_Atomic hash_next;
 	struct jit_block *region_next;
+};
+
+/* How often operations were handed to C, and how often the interpreter began with one. */
+struct jit_op_counts {
+	uint64_t handled[OP_COUNT], interpreted[OP_COUNT];
 };
 
 struct arena_chunk;

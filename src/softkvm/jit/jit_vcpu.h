@@ -22,12 +22,26 @@ struct ibtc_entry {
 #define JIT_SPACES      32u /* at least the TLB's */
 #define JIT_TARGET_BITS 12u
 
+/* What system instructions of translated code depend on: not 0, they are the handler's. */
+enum jit_guard {
+	GUARD_SMAP, /* STAC, CLAC */
+	GUARD_FSGSBASE,
+	GUARD_TSC, /* the counter is scaled */
+	GUARD_TSC_USER,
+	GUARD_TSCP,
+	GUARD_TSCP_USER,
+	GUARD_COUNT
+};
+
 struct jit_vcpu {
 	bool on;                  /* this VM translates and the present mode is one that can be */
 	bool chained;             /* block_chain() returned for our sake: the turn goes on */
 	uint8_t vectors_live;     /* the guest's vector registers are in the host's */
 	uint8_t sse_off, avx_off; /* nonzero: not so, or instructions of the class may not run */
 	uint8_t x87_off;          /* x87 and MMX instructions may trap */
+	struct jit_op_counts *op_counts; /* NULL: not wanted */
+	uint8_t guard[GUARD_COUNT];
+	uint8_t irq_waits;            /* an interrupt may be due as soon as IF is set */
 	uint64_t window[JIT_WINDOWS]; /* host address minus a base register */
 	uint64_t tmp[2];              /* scratch of translated code */
 	uint64_t page; /* of the code that runs, if it is user code: see jit_floats() */

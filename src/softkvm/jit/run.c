@@ -15,8 +15,10 @@
  * given out; an INVLPG asks a Bloom filter first whether the page has ever been a target.
  */
 #include <linux/kvm.h>
+#include <stdlib.h>
 
 #include "softkvm/cpu/blocks.h"
+#include "softkvm/cpu/msr.h"
 #include "softkvm/cpu/run.h"
 #include "softkvm/cpu/simd_int.h"
 #include "softkvm/jit/jit_int.h"
@@ -353,6 +355,10 @@ static enum exec_result call_handler(struct vcpu *cpu, const struct jit_call *ca
 		r = EXEC_END;
 	}
 	cpu->jit.exec = r;
+	cpu->jit.stats.handlers++;
+	if (unlikely(cpu->jit.op_counts)) {
+		cpu->jit.op_counts->handled[call->insn[0].op]++;
+	}
 	return r;
 }
 
@@ -361,7 +367,6 @@ int jit_call_handler(struct vcpu *cpu, const struct jit_call *call)
 	uint64_t next = call->next_rip + jit_base(cpu);
 	enum exec_result r = call_handler(cpu, call);
 
-	cpu->jit.stats.handlers++;
 	return !(r == EXEC_END && cpu->rip == next && !call->block->dead &&
 		 cpu->key == (call->block->key & ~KEY_CAREFUL) && cpu->io.count == 0 &&
 		 cpu->ev.debug_bits == 0);
@@ -370,7 +375,6 @@ int jit_call_handler(struct vcpu *cpu, const struct jit_call *call)
 const uint8_t *jit_call_ends(struct vcpu *cpu, const struct jit_call *call)
 {
 	cpu->jit.result = JIT_RESULT;
-	cpu->jit.stats.handlers++;
 	if (call_handler(cpu, call) != EXEC_END || !run_may_go_on(cpu)) {
 		return NULL;
 	}
@@ -462,6 +466,19 @@ static enum jit_exit enter(struct vcpu *cpu, const struct jit_block *b)
 	return (enum jit_exit)fn(cpu, b->enter_memory);
 }
 
+static enum exec_result interpret(struct vcpu *cpu)
+{
+	enum exec_result r;
+
+	cpu->jit.chained = false;
+	cpu->jit.stats.interpreted++;
+	r = block_run(cpu);
+	if (unlikely(cpu->jit.op_counts) && cpu->blk) {
+		cpu->jit.op_counts->interpreted[cpu->blk->insn[0].op]++;
+	}
+	return r;
+}
+
 static enum exec_result run_inside(struct vcpu *cpu)
 {
 	struct jit_vcpu *j = &cpu->jit;
@@ -495,9 +512,7 @@ static enum exec_result run_inside(struct vcpu *cpu)
 				break;
 			}
 		}
-		j->chained = false;
-		j->stats.interpreted++;
-		r = block_run(cpu);
+		r = interpret(cpu);
 		if (r != EXEC_END || !j->chained || !j->on || wanted_elsewhere(cpu)) {
 			return r;
 		}
@@ -521,8 +536,26 @@ enum exec_result jit_run(struct vcpu *cpu)
  * ------------------------------------------------------------------------------------------------
  */
 
+void jit_guards_changed(struct vcpu *cpu)
+{
+	bool scaled = cpu_tsc_scaled(cpu), trapped = cpu->cr4 & CR4_TSD;
+	bool no_tscp = !cpu_has(cpu, FEAT_RDTSCP);
+	uint8_t *g = cpu->jit.guard;
+
+	g[GUARD_SMAP] = !cpu_has(cpu, FEAT_SMAP);
+	g[GUARD_FSGSBASE] = !(cpu->cr4 & CR4_FSGSBASE);
+	g[GUARD_TSC] = scaled;
+	g[GUARD_TSC_USER] = scaled || trapped;
+	g[GUARD_TSCP] = scaled || no_tscp;
+	g[GUARD_TSCP_USER] = scaled || trapped || no_tscp;
+}
+
+/* Privileges 1 and 2 have the keys of privilege 0, but not its rights. */
 static bool can_translate(const struct vcpu *cpu)
 {
+	if (cpu->cpl == 1 || cpu->cpl == 2) {
+		return false;
+	}
 	if ((cpu->key & MODE_SIZE) == MODE_64) {
 		return true;
 	}
@@ -538,6 +571,7 @@ void jit_mode_changed(struct vcpu *cpu)
 		return;
 	}
 	j->on = can_translate(cpu);
+	jit_guards_changed(cpu);
 	j->sse_off = !j->vectors_live || (cpu->fp_trap & TRAP_SSE);
 	j->avx_off = !j->vectors_live || (cpu->fp_trap & TRAP_AVX);
 	j->x87_off = (cpu->fp_trap & TRAP_MMX) != 0;
@@ -547,11 +581,19 @@ void jit_mode_changed(struct vcpu *cpu)
 	choose_mix(cpu);
 }
 
+void jit_vcpu_done(struct vcpu *cpu)
+{
+	free(cpu->jit.op_counts);
+}
+
 void jit_vcpu_init(struct vcpu *cpu)
 {
 	struct jit_vcpu *j = &cpu->jit;
 
 	j->self = cpu;
+	if (jit_options.count) {
+		j->op_counts = calloc(1, sizeof(*j->op_counts)); /* without it nothing is counted */
+	}
 	j->sse_off = j->avx_off = j->x87_off = 1;
 	ibtc_clear(cpu);
 	j->supervisor_mix = next_mix(cpu);

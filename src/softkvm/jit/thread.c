@@ -50,6 +50,7 @@ void jit_thread_enter(struct vcpu *cpu)
 	if (cpu->vm->jit) {
 		cpu->jit.saved_gs = get_gs();
 		set_gs((uint64_t)(uintptr_t)cpu);
+		jit_guards_changed(cpu);
 	}
 }
 

@@ -29,6 +29,7 @@ enum rare_kind {
 	RARE_WINDOW,    /* a window is not to be had: go on in a careful block */
 	RARE_VECTORS,   /* make vectors live and come back */
 	RARE_HANDLER,   /* call a handler and come back */
+	RARE_ENDS,      /* call a handler as the end of the block */
 };
 
 struct rare {
@@ -212,6 +213,13 @@ void tr_direction(struct tr *t, bool down);
 struct jit_call *tr_call_record(struct tr *t);
 void tr_rare_handler(struct tr *t, const struct rare *r);
 void tr_rare_vectors(struct tr *t, const struct rare *r);
+
+/* --- tr_system.c, tr_string.c ----------------------------------------------------------------- */
+/* T_FAST. False: the block is over. */
+bool tr_system(struct tr *t);
+/* T_STRING: MOVS, STOS. T_BITS: BT and its kin with a register index into memory. */
+void tr_string(struct tr *t);
+void tr_bits(struct tr *t);
 
 /* --- tr_flow.c
  * -------------------------------------------------------------------------------------- */

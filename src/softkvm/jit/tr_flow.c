@@ -537,6 +537,10 @@ void tr_rare_flow(struct tr *t, const struct rare *r)
 		code_load_gs(c, RSP, OFF(jit.ras_base));
 		code_jmp(c, r->back + c->to_rx);
 		break;
+	case RARE_ENDS:
+		code_mov_imm(c, TMP_B, (uintptr_t)r->ptr);
+		code_jmp(c, g->ends);
+		break;
 	default:
 		break;
 	}

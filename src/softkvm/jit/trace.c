@@ -52,6 +52,40 @@ void jit_trace_block(struct jit *jit, const struct jit_block *b)
 	}
 }
 
+/* --- counts ----------------------------------------------------------------------------------- */
+
+#define REPORT_OPS 20u
+
+static unsigned most_frequent(const uint64_t counts[OP_COUNT])
+{
+	unsigned best = 0;
+
+	for (unsigned op = 1; op < OP_COUNT; op++) {
+		best = counts[op] > counts[best] ? op : best;
+	}
+	return best;
+}
+
+/* Forms that share a mnemonic are told apart by the operation's name. */
+static void report_ops(const char *what, uint64_t counts[OP_COUNT])
+{
+#define NAME(name, mnemonic, group) [OP_##name] = #name,
+	static const char *const names[OP_COUNT] = { "NONE", OPS_ALL(NAME) };
+#undef NAME
+
+	fprintf(stderr, "softkvm: %s:", what);
+	for (unsigned i = 0; i < REPORT_OPS; i++) {
+		unsigned op = most_frequent(counts);
+
+		if (counts[op] == 0) {
+			break;
+		}
+		fprintf(stderr, " %s %llu", names[op], (unsigned long long)counts[op]);
+		counts[op] = 0;
+	}
+	fprintf(stderr, "\n");
+}
+
 void jit_report(const struct vm *vm)
 {
 	const struct jit *jit = vm->jit;
@@ -73,5 +107,9 @@ void jit_report(const struct vm *vm)
 			(unsigned long long)j->stats.translated,
 			(unsigned long long)j->stats.linked, (unsigned long long)j->stats.misses,
 			(unsigned long long)j->stats.memory, (unsigned long long)j->stats.handlers);
+		if (j->op_counts) {
+			report_ops("handled by C", j->op_counts->handled);
+			report_ops("interpreted blocks begin with", j->op_counts->interpreted);
+		}
 	}
 }

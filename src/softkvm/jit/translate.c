@@ -218,6 +218,13 @@ static bool emit_insn(struct tr *t)
 		tr_generic(t);
 		return true;
 	case T_FAST:
+		return tr_system(t);
+	case T_STRING:
+		tr_string(t);
+		return true;
+	case T_BITS:
+		tr_bits(t);
+		return true;
 	case T_HANDLER:
 		tr_handler(t);
 		return true;

@@ -488,6 +488,11 @@ bool tlb_is_global(const struct vcpu *cpu, gva_t lin)
 
 void mmu_select_tlb(struct vcpu *cpu)
 {
+	struct tlb_table *const *kind = cpu->mmu->kind;
+
+	cpu->tlb_super[0] = kind[TLB_SUPER]->entry;
+	cpu->tlb_super[1] = kind[cpu->cr4 & CR4_SMAP ? TLB_SUPER_AC : TLB_SUPER]->entry;
+	cpu->tlb_user = kind[TLB_USER]->entry;
 	cpu->tlb = unlikely(mmu_checks_alignment(cpu))
 			   ? cpu->mmu->none
 			   : cpu->mmu->kind[mmu_kind(cpu, false)]->entry;
