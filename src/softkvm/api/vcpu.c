@@ -37,17 +37,18 @@ void vcpu_free(struct vcpu *cpu)
 	free(cpu->cpuid);
 	free(cpu->sigmask);
 	pthread_mutex_destroy(&cpu->ioctl_lock);
-	free(cpu);
+	munmap(cpu, sizeof(*cpu));
 }
 
 static int vcpu_alloc(struct vm *vm, uint32_t id, struct vcpu **ret)
 {
-	struct vcpu *cpu = aligned_alloc(64, ALIGN_UP(sizeof(*cpu), (size_t)64));
+	/* Zero, and most of it not touched before it is used. */
+	struct vcpu *cpu = mmap(NULL, sizeof(*cpu), PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (!cpu) {
+	if (cpu == MAP_FAILED) {
 		return -ENOMEM;
 	}
-	memset(cpu, 0, sizeof(*cpu));
 	cpu->vm = vm;
 	cpu->id = id;
 	cpu->fd = -1;

@@ -275,7 +275,9 @@ static void region_begin(struct jit *jit, unsigned n)
 
 	jit->region = n;
 	jit->code.p = r->start;
-	jit->end = r->end;
+	jit->cold.p = r->start + ALIGN_DOWN((size_t)(r->end - r->start) / 2, (size_t)4096);
+	jit->end = jit->cold.p;
+	jit->cold_end = r->end;
 	r->clean = r->evicted = false;
 	region_evict(jit, &jit->regions[(n + 1) % REGIONS]);
 }
@@ -284,7 +286,8 @@ bool jit_room(struct jit *jit)
 {
 	unsigned next = (jit->region + 1) % REGIONS;
 
-	if ((size_t)(jit->end - jit->code.p) >= BLOCK_ROOM) {
+	if ((size_t)(jit->end - jit->code.p) >= BLOCK_ROOM &&
+	    (size_t)(jit->cold_end - jit->cold.p) >= BLOCK_ROOM) {
 		return true;
 	}
 	if (!region_clean(jit, &jit->regions[next])) {
@@ -596,7 +599,7 @@ static void cut_regions(struct jit *jit)
 		jit->regions[i].end = jit->regions[i].start + each;
 		jit->regions[i].clean = jit->regions[i].evicted = true;
 	}
-	jit->code.to_rx = jit->rx - jit->rw;
+	jit->code.to_rx = jit->cold.to_rx = jit->rx - jit->rw;
 	region_begin(jit, 0);
 }
 

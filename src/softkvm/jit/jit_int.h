@@ -118,7 +118,7 @@ struct jit_block {
 	struct jit_edge *in;
 	struct jit_edge *edges;
 	unsigned edge_count;
-	uint32_t code_bytes;
+	uint32_t code_bytes, cold_bytes;
 	struct jit_page *page;
 	struct jit_block *page_next;
 	struct jit_page *page2; /* if `crosses` */
@@ -168,8 +168,8 @@ struct jit {
 	struct vm *vm;
 	uint8_t *rw, *rx;
 	size_t size;
-	struct code code; /* in the current region */
-	uint8_t *end;
+	struct code code, cold; /* in the current region: blocks; their rare paths, kept apart */
+	uint8_t *end, *cold_end;
 	unsigned region;
 	struct jit_region regions[REGIONS];
 	struct jit_glue glue;
@@ -180,6 +180,7 @@ struct jit {
 	unsigned blocks;
 	_Atomic uint32_t evictions;
 	uint64_t killed, flushes;
+	uint64_t insns, code_bytes, cold_bytes; /* translated so far */
 	struct jit_block *_Atomic hash[1u << BLOCK_HASH_BITS];
 	struct jit_page *_Atomic pages[1u << PAGE_HASH_BITS];
 };

@@ -8,9 +8,10 @@
 
 /*
  * Where indirect jumps look first: direct-mapped by the target. An entry's tag is the target XOR
- * jit_vcpu.mix, so changing `mix` empties the table at once.
+ * jit_vcpu.mix, so changing `mix` empties the table at once. An entry of zeros matches nothing: the
+ * upper 16 bits of `mix` are neither 0 nor all ones.
  */
-#define IBTC_BITS    13
+#define IBTC_BITS    15
 #define IBTC_ENTRIES (1u << IBTC_BITS)
 struct ibtc_entry {
 	uint64_t tag;
@@ -20,7 +21,7 @@ struct ibtc_entry {
 #define JIT_WINDOWS     4u /* of a block at most: see tr_window.c */
 #define JIT_HEAT_SLOTS  4096u
 #define JIT_SPACES      32u /* at least the TLB's */
-#define JIT_TARGET_BITS 12u
+#define JIT_TARGET_BITS 16u
 
 /* What system instructions of translated code depend on: not 0, they are the handler's. */
 enum jit_guard {
@@ -63,7 +64,8 @@ struct jit_vcpu {
 	uint64_t saved_gs;
 	uint8_t heat[JIT_HEAT_SLOTS];
 	struct {
-		uint64_t entered, interpreted, translated, linked, misses, memory, handlers;
+		uint64_t entered, interpreted, translated, linked, misses, memory, handlers,
+			renewed;
 	} stats;
 	struct ibtc_entry ibtc[IBTC_ENTRIES];
 };

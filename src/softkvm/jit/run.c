@@ -32,27 +32,49 @@ struct jit_options jit_options = { .cache_mib = 256 };
 
 /* --- the table of indirect targets ----------------------------------------------------------- */
 
+#define MIX_MAX (UINT16_MAX - 1u)
+
+/* Forget all targets; their code may go away. */
 static void ibtc_clear(struct vcpu *cpu)
 {
-	for (unsigned i = 0; i < IBTC_ENTRIES; i++) {
-		cpu->jit.ibtc[i].tag = UINT64_MAX;
-	}
+	memset(cpu->jit.ibtc, 0, sizeof(cpu->jit.ibtc));
 	memset(cpu->jit.targets, 0, sizeof(cpu->jit.targets));
 }
 
-static uint64_t next_mix(struct vcpu *cpu)
+/* `n` numbers that no entry has; the first one. */
+static uint32_t mixes_take(struct vcpu *cpu, unsigned n)
 {
 	struct jit_vcpu *j = &cpu->jit;
 
-	if (j->mix_count == UINT16_MAX) {
+	if (j->mix_count + n > MIX_MAX) {
 		ibtc_clear(cpu);
 		j->mix_count = 0;
-		j->supervisor_mix = (uint64_t)++j->mix_count << 48;
-		for (unsigned i = 0; i < JIT_SPACES; i++) {
-			j->space_mix[i] = (uint64_t)++j->mix_count << 48;
-		}
 	}
-	return (uint64_t)++j->mix_count << 48;
+	j->mix_count += n;
+	return j->mix_count - n + 1;
+}
+
+/* New numbers for everything: no entry matches any more. */
+static void mixes_renew(struct vcpu *cpu)
+{
+	uint32_t first = mixes_take(cpu, JIT_SPACES + 1);
+	struct jit_vcpu *j = &cpu->jit;
+
+	j->stats.renewed++;
+	j->supervisor_mix = (uint64_t)first << 48;
+	for (unsigned i = 0; i < JIT_SPACES; i++) {
+		j->space_mix[i] = (uint64_t)(first + 1 + i) << 48;
+	}
+	memset(j->targets, 0, sizeof(j->targets));
+}
+
+/* One new number. When they have run out, the others change, too. */
+static uint64_t next_mix(struct vcpu *cpu)
+{
+	if (cpu->jit.mix_count + 1 > MIX_MAX) {
+		mixes_renew(cpu);
+	}
+	return (uint64_t)mixes_take(cpu, 1) << 48;
 }
 
 static void choose_mix(struct vcpu *cpu)
@@ -100,7 +122,8 @@ void jit_space_changed(struct vcpu *cpu, unsigned space)
 void jit_mappings_changed(struct vcpu *cpu)
 {
 	if (cpu->vm->jit) {
-		ibtc_clear(cpu);
+		mixes_renew(cpu);
+		choose_mix(cpu);
 	}
 }
 
@@ -109,7 +132,8 @@ void jit_mapping_changed(struct vcpu *cpu, gva_t lin)
 	unsigned bit = target_bit(lin);
 
 	if (cpu->vm->jit && (cpu->jit.targets[bit >> 6] >> (bit & 63) & 1)) {
-		ibtc_clear(cpu);
+		mixes_renew(cpu);
+		choose_mix(cpu);
 	}
 }
 
@@ -595,11 +619,7 @@ void jit_vcpu_init(struct vcpu *cpu)
 		j->op_counts = calloc(1, sizeof(*j->op_counts)); /* without it nothing is counted */
 	}
 	j->sse_off = j->avx_off = j->x87_off = 1;
-	ibtc_clear(cpu);
-	j->supervisor_mix = next_mix(cpu);
-	for (unsigned i = 0; i < JIT_SPACES; i++) {
-		j->space_mix[i] = next_mix(cpu);
-	}
+	mixes_renew(cpu);
 	if (cpu->vm->jit) {
 		atomic_store(&j->seen, atomic_load(&cpu->vm->jit->page_sequence));
 	}

@@ -91,6 +91,7 @@ struct tr {
 	unsigned edges;
 	struct jit_edge edge[BLOCK_INSNS + 2];
 	bool failed;
+	uint8_t *hot_end; /* where the rare paths were left for the cold part */
 };
 
 /* --- registers ------------------------------------------------------------------------------ */

@@ -261,7 +261,7 @@ void tr_loop(struct tr *t)
 
 void tr_emit_ibtc(struct code *c, uint8_t **ret_miss)
 {
-	_Static_assert(sizeof(struct ibtc_entry) == 16 && IBTC_BITS <= 14, "index << 1, scale 8");
+	_Static_assert(sizeof(struct ibtc_entry) == 16 && IBTC_BITS <= 15, "index << 1, scale 8");
 	code_rr(c, false, 0x8b, TMP_A, TMP_B);
 	code_bytes(c, "\x41\xc1\xea\x0c", 4); /* shr $12, %r10d */
 	code_rr(c, false, 0x33, TMP_A, TMP_B);

@@ -93,20 +93,27 @@ void jit_report(const struct vm *vm)
 	if (!jit) {
 		return;
 	}
-	fprintf(stderr, "softkvm: %u blocks, %llu killed, %llu regions emptied, %llu flushes\n",
+	fprintf(stderr,
+		"softkvm: %u blocks, %llu killed, %llu regions emptied, %llu flushes; "
+		"%llu instructions became %llu bytes, and %llu of rare paths\n",
 		jit->blocks, (unsigned long long)jit->killed,
-		(unsigned long long)atomic_load(&jit->evictions), (unsigned long long)jit->flushes);
+		(unsigned long long)atomic_load(&jit->evictions), (unsigned long long)jit->flushes,
+		(unsigned long long)jit->insns, (unsigned long long)jit->code_bytes,
+		(unsigned long long)jit->cold_bytes);
 	for (uint32_t i = 0; i < vm->vcpu_count; i++) {
 		const struct jit_vcpu *j = &vm->vcpus[i]->jit;
 
 		fprintf(stderr,
 			"softkvm: vcpu %u: %llu entries, %llu interpreted, %llu translated, "
-			"%llu links, %llu indirect misses, %llu memory calls, %llu handlers\n",
+			"%llu links, %llu indirect misses (%llu times all anew), %llu memory "
+			"calls, "
+			"%llu handlers\n",
 			vm->vcpus[i]->id, (unsigned long long)j->stats.entered,
 			(unsigned long long)j->stats.interpreted,
 			(unsigned long long)j->stats.translated,
 			(unsigned long long)j->stats.linked, (unsigned long long)j->stats.misses,
-			(unsigned long long)j->stats.memory, (unsigned long long)j->stats.handlers);
+			(unsigned long long)j->stats.renewed, (unsigned long long)j->stats.memory,
+			(unsigned long long)j->stats.handlers);
 		if (j->op_counts) {
 			report_ops("handled by C", j->op_counts->handled);
 			report_ops("interpreted blocks begin with", j->op_counts->interpreted);

@@ -384,6 +384,8 @@ static bool emit_block(struct tr *t)
 	if (t->failed || !edges_move(t)) {
 		return false;
 	}
+	t->hot_end = t->c.p;
+	t->c = t->jit->cold;
 	emit_rares(t);
 	edges_fill(t);
 	return !t->failed;
@@ -468,8 +470,13 @@ struct jit_block *jit_translate(struct vcpu *cpu, struct jit_page *page, struct 
 	}
 	b->insns = (uint16_t)t->n;
 	b->region = (uint16_t)jit->region;
-	b->code_bytes = (uint32_t)(t->c.p - jit->code.p);
-	jit->code = t->c;
+	b->code_bytes = (uint32_t)(t->hot_end - jit->code.p);
+	b->cold_bytes = (uint32_t)(t->c.p - jit->cold.p);
+	jit->code.p = t->hot_end;
+	jit->cold = t->c;
+	jit->insns += t->n;
+	jit->code_bytes += b->code_bytes;
+	jit->cold_bytes += b->cold_bytes;
 	jit_publish(jit, b);
 	return b;
 }
