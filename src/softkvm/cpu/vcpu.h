@@ -218,7 +218,7 @@ struct vcpu {
 	struct block **front;  /* direct-mapped cache of blocks, see blocks.h */
 	struct tlb_entry *tlb; /* the table of the current address space and privilege */
 	struct tlb_entry *tlb_super[2], *tlb_user; /* what it may be: by AC, and for CPL 3 */
-	uint64_t rflags;       /* without FL_ARITH */
+	uint64_t rflags;                           /* without FL_ARITH */
 	uint32_t cc;  /* arithmetic flags: bits 15..8 as lahf gives them, bit 0 = OF; see exec.h */
 	uint32_t key; /* block key */
 	uint8_t cpl;
