@@ -95,9 +95,8 @@ def usage():
     expect_failure("lodge: fly: there is no such command; see: lodge --help", "fly", status=2)
     expect_failure("lodge: --cpus 0: not a number of processors; give 1 to 255",
                    "run", "--cpus", "0", status=2)
-    expect_failure("lodge: --disk d,format=qcow2: qcow2 images are not supported yet; "
-                   "convert it: qemu-img convert -O raw IN OUT",
-                   "run", "--kernel", "k", "--disk", "d,format=qcow2", status=2)
+    expect_failure("lodge: --disk d,format=vmdk: unknown format 'vmdk'; give raw or qcow2",
+                   "run", "--kernel", "k", "--disk", "d,format=vmdk", status=2)
 
 
 @case

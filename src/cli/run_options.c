@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/assert.h"
+#include "block/image.h"
 #include "base/unix_socket.h"
 
 /* 0 to 2 are the hypervisor, the local end and the host; all ones means any. */
@@ -26,7 +27,10 @@ const char run_help[] =
 	"  --initrd FILE             initial RAM disk; multiboot: modules FILE,FILE...\n"
 	"  --cmdline STRING          kernel command line (console=ttyS0)\n"
 	"  --disk FILE[,format=raw|qcow2][,readonly]\n"
-	"                            a disk; may be given up to 16 times\n"
+	"                            a disk; may be given up to 16 times; qcow2 may have also\n"
+	"                            backing=FILE,backing-format=raw|qcow2 (again for the next\n"
+	"                            one behind), backing=header (trust the images), "
+	"data-file=FILE\n"
 	"  --net user[,forward=HOST:GUEST]...\n"
 	"                            a network card with the host's network behind it, no rights\n"
 	"                            needed; forward: the host's TCP port HOST (on 127.0.0.1)\n"
@@ -165,56 +169,115 @@ static bool opt_cmdline(struct parser *p, const char *value)
 	return true;
 }
 
-static bool disk_property(struct parser *p, const char *whole, const char *word, size_t len,
-			  struct block_options *o)
+/* The next image of the chain behind the disk. Its format must be stated next. */
+static bool add_backing(struct parser *p, const char *whole, char *path, struct block_options *o)
 {
-	if (len == 8 && memcmp(word, "readonly", 8) == 0) {
+	struct block_source *chain = p->o->backing[p->o->config.disk_count];
+
+	if (strcmp(path, "header") == 0) {
+		o->backing_from_header = true;
+		return true;
+	}
+	if (!*path || o->backing_count == RUN_BACKING_MAX) {
+		return fail(p, "--disk %s: %s", whole,
+			    *path ? "the chain is too long; let the headers say it: backing=header"
+				  : "the backing file's name is missing");
+	}
+	chain[o->backing_count++] =
+		(struct block_source){ .path = path, .format = BLOCK_FORMAT_COUNT };
+	o->backing = chain;
+	return true;
+}
+
+static bool set_backing_format(struct parser *p, const char *whole, const char *name,
+			       struct block_options *o)
+{
+	struct block_source *chain = p->o->backing[p->o->config.disk_count];
+
+	if (!o->backing_count) {
+		return fail(p, "--disk %s: backing-format= follows the backing= that it is of",
+			    whole);
+	}
+	return block_format_parse(name, &chain[o->backing_count - 1].format) ||
+	       fail(p, "--disk %s: unknown format '%s'; give raw or qcow2", whole, name);
+}
+
+static bool disk_property(struct parser *p, const char *whole, char *word, struct block_options *o)
+{
+	if (strcmp(word, "readonly") == 0) {
 		o->readonly = true;
 		return true;
 	}
-	if (len == 10 && memcmp(word, "format=raw", 10) == 0) {
-		o->format = BLOCK_RAW;
+	if (strncmp(word, "format=", 7) == 0) {
+		return block_format_parse(word + 7, &o->format) ||
+		       fail(p, "--disk %s: unknown format '%s'; give raw or qcow2", whole,
+			    word + 7);
+	}
+	if (strncmp(word, "backing=", 8) == 0) {
+		return add_backing(p, whole, word + 8, o);
+	}
+	if (strncmp(word, "backing-format=", 15) == 0) {
+		return set_backing_format(p, whole, word + 15, o);
+	}
+	if (strncmp(word, "data-file=", 10) == 0 && word[10]) {
+		o->data_file = word + 10;
 		return true;
 	}
-	if (len == 12 && memcmp(word, "format=qcow2", 12) == 0) {
+	return fail(p,
+		    "--disk %s: unknown property '%s'; give format=raw|qcow2, readonly, "
+		    "backing=, backing-format= or data-file=",
+		    whole, word);
+}
+
+static bool check_disk(struct parser *p, const char *whole, const struct block_options *o)
+{
+	for (unsigned i = 0; i < o->backing_count; i++) {
+		if (o->backing[i].format == BLOCK_FORMAT_COUNT) {
+			return fail(p,
+				    "--disk %s: the format of backing=%s is not stated; give "
+				    "backing-format=raw|qcow2 behind it",
+				    whole, o->backing[i].path);
+		}
+	}
+	if (o->format == BLOCK_RAW &&
+	    (o->backing_count || o->backing_from_header || o->data_file)) {
 		return fail(p,
-			    "--disk %s: qcow2 images are not supported yet; convert it: "
-			    "qemu-img convert -O raw IN OUT",
+			    "--disk %s: a raw disk has no backing and no data file; "
+			    "format=qcow2 has",
 			    whole);
 	}
-	if (len >= 7 && memcmp(word, "format=", 7) == 0) {
-		return fail(p, "--disk %s: unknown format '%.*s'; give raw or qcow2", whole,
-			    (int)len - 7, word + 7);
-	}
-	return fail(p, "--disk %s: unknown property '%.*s'; give format=raw|qcow2 or readonly",
-		    whole, (int)len, word);
+	return true;
 }
 
 static bool opt_disk(struct parser *p, const char *value)
 {
 	struct vmm_config *c = &p->o->config;
 	struct vmm_disk *d = &c->disks[c->disk_count];
-	size_t len = strcspn(value, ",");
-	char *path;
+	size_t len = strcspn(value, ","), all = strlen(value);
+	char *words;
 
 	if (c->disk_count == MACHINE_DISKS_MAX) {
 		return fail(p, "--disk %s: one too many; at most %u are possible", value,
 			    MACHINE_DISKS_MAX);
 	}
-	path = p->o->disk_paths[c->disk_count];
-	if (!len || len >= sizeof(p->o->disk_paths[0])) {
+	words = p->o->disk_paths[c->disk_count];
+	if (!len || all >= sizeof(p->o->disk_paths[0])) {
 		return fail(p, "--disk %.64s: %s; give FILE[,format=raw|qcow2][,readonly]", value,
 			    len ? "the name is too long" : "the file's name is missing");
 	}
-	memcpy(path, value, len);
-	path[len] = '\0';
-	*d = (struct vmm_disk){ .path = path };
-	for (const char *at = value + len; *at; at += len) {
+	memcpy(words, value, all + 1);
+	words[len] = '\0';
+	*d = (struct vmm_disk){ .path = words };
+	for (size_t at = len; value[at]; at += len) {
 		at++;
-		len = strcspn(at, ",");
-		if (!disk_property(p, value, at, len, &d->options)) {
+		len = strcspn(value + at, ",");
+		words[at + len] = '\0';
+		if (!disk_property(p, value, words + at, &d->options)) {
 			return false;
 		}
+	}
+	if (!check_disk(p, value, &d->options)) {
+		return false;
 	}
 	c->disk_count++;
 	return true;

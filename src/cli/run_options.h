@@ -13,8 +13,11 @@ enum run_action { RUN_GUEST, RUN_HELP, RUN_VERSION };
 #define RUN_MEMORY_MIN MIB(16)
 #define RUN_MEMORY_MAX MACHINE_MEMORY_MAX
 
+#define RUN_BACKING_MAX 16 /* a longer chain is named by its headers: backing=header */
+
 struct run_options {
 	struct vmm_config config;
+	struct block_source backing[MACHINE_DISKS_MAX][RUN_BACKING_MAX];
 	char disk_paths[MACHINE_DISKS_MAX][4096];
 	char ifnames[MACHINE_NICS_MAX][16];
 };

@@ -133,14 +133,18 @@ static void test_errors(struct test *t)
 		{ "--initrd=", "--initrd: an empty name; give the file, or leave the option out" },
 		{ "--disk|,readonly", "--disk ,readonly: the file's name is missing; "
 				      "give FILE[,format=raw|qcow2][,readonly]" },
-		{ "--disk|a,format=qcow2", "--disk a,format=qcow2: qcow2 images are not supported "
-					   "yet; convert it: qemu-img convert -O raw IN OUT" },
+		{ "--disk|a,backing=b",
+		  "--disk a,backing=b: the format of backing=b is not stated; "
+		  "give backing-format=raw|qcow2 behind it" },
+		{ "--disk|a,backing=b,backing-format=raw",
+		  "--disk a,backing=b,backing-format=raw: a raw disk has no backing and no data "
+		  "file; format=qcow2 has" },
 		{ "--disk|a,format=vmdk",
 		  "--disk a,format=vmdk: unknown format 'vmdk'; give raw or qcow2" },
-		{ "--disk|a,ro", "--disk a,ro: unknown property 'ro'; give format=raw|qcow2 or "
-				 "readonly" },
-		{ "--disk|a,",
-		  "--disk a,: unknown property ''; give format=raw|qcow2 or readonly" },
+		{ "--disk|a,ro", "--disk a,ro: unknown property 'ro'; give format=raw|qcow2, "
+				 "readonly, backing=, backing-format= or data-file=" },
+		{ "--disk|a,", "--disk a,: unknown property ''; give format=raw|qcow2, "
+			       "readonly, backing=, backing-format= or data-file=" },
 		{ "--net|bridge",
 		  "--net bridge: there is no such network; give user, tap=IF or none" },
 		{ "--net|user,foo",
