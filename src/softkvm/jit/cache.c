@@ -376,7 +376,7 @@ static bool dropped_by_all(struct vm *vm, uint32_t sequence)
 	return true;
 }
 
-static void page_kill_all(struct jit *jit, struct jit_page *page)
+void jit_page_kill_blocks(struct jit *jit, struct jit_page *page)
 {
 	while (page->blocks) {
 		jit_kill(jit, page->blocks);
@@ -388,7 +388,7 @@ static void page_kill_all(struct jit *jit, struct jit_page *page)
 
 static void page_to_data(struct jit *jit, struct jit_page *page)
 {
-	page_kill_all(jit, page);
+	jit_page_kill_blocks(jit, page);
 	atomic_store_explicit(&page->state, PAGE_DATA, memory_order_release);
 }
 
@@ -662,6 +662,7 @@ int jit_vm_init(struct vm *vm)
 	ASSERT(glue.p <= jit->rw + GLUE_BYTES);
 	cut_regions(jit);
 	vm->jit = jit;
+	jit_trace_init();
 	return 0;
 }
 

@@ -18,6 +18,8 @@
  */
 #include "softkvm/jit/tr.h"
 
+#include "softkvm/mmu/mmu.h"
+
 /* An address that no return can have: not canonical. */
 #define NO_RETURN 0x5a5a000000000000ull
 #define RAS_BYTES KIB(16)
@@ -242,6 +244,34 @@ static void make_memory(struct jit *jit, struct code *c, const uint8_t *leave)
 	code_jmp(c, leave);
 }
 
+/*
+ * The look-up of tr_mem.c out of line, for code that is not hot. Called with a linear address in
+ * r11; comes back with a host address. Behind the call stands TEST EAX, imm32, with the guest's
+ * RIP.
+ */
+static const uint8_t *make_probe(struct jit *jit, struct code *c, unsigned size, bool write)
+{
+	uint8_t tag = write ? offsetof(struct tlb_entry, wtag) : offsetof(struct tlb_entry, rtag);
+	const uint8_t *at;
+	uint8_t *miss;
+
+	while ((uintptr_t)c->p & 63) {
+		code_byte(c, 0xcc);
+	}
+	at = code_rx(c);
+	tr_emit_entry(jit, c);
+	code_rm(c, true, 0x2b, TMP_B, TMP_A, tag);
+	code_alu_imm(c, true, 7, TMP_B, (int32_t)(4096 - size));
+	miss = code_jcc8(c, CC_IS_A);
+	code_rm(c, true, 0x03, TMP_B, TMP_A, offsetof(struct tlb_entry, host));
+	code_byte(c, 0xc3);
+	code_land8(c, miss);
+	code_rm(c, true, 0x03, TMP_B, TMP_A, tag);
+	code_mov_imm(c, TMP_A, size | (write ? MEM_WRITE : 0));
+	code_jmp(c, jit->glue.memory);
+	return at;
+}
+
 /* Called with a struct jit_call in r11: comes back if the next instruction follows. */
 static void make_handler(struct jit *jit, struct code *c, const uint8_t *leave)
 {
@@ -303,6 +333,10 @@ void jit_glue_make(struct jit *jit, struct code *c)
 	make_indirect(jit, c, leave);
 	make_careful(jit, c, leave);
 	make_memory(jit, c, leave);
+	for (unsigned i = 0; i < JIT_PROBES; i++) {
+		jit->glue.probe[0][i] = make_probe(jit, c, 1u << i, false);
+		jit->glue.probe[1][i] = make_probe(jit, c, 1u << i, true);
+	}
 	make_handler(jit, c, leave);
 	make_ends(jit, c, leave);
 	make_vectors(jit, c);

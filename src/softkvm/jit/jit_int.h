@@ -68,6 +68,8 @@
 /* Of jit_block.key, beside KEY_*: made without windows (tr_window.c). */
 #define KEY_CAREFUL BIT(8)
 
+#define JIT_PROBES 6u
+
 enum page_state {
 	PAGE_DATA,    /* writes go fast */
 	PAGE_PENDING, /* marked; vCPUs drop their write tags */
@@ -77,6 +79,8 @@ enum page_state {
 struct jit_page {
 	uint64_t host;
 	_Atomic uint8_t state;
+	bool hot; /* seen to run for long: its blocks have their look-ups inline */
+	uint8_t samples;
 	uint8_t cool;      /* translations to refuse yet: it was written too often */
 	uint32_t sequence; /* when it became pending: see cache.c */
 	uint32_t writes, kills;
@@ -154,13 +158,14 @@ struct jit_glue {
 	const uint8_t *link, *link_host; /* struct jit_edge * in r11 */
 	const uint8_t *indirect;         /* rip XOR mix in r11, not found in the ibtc */
 
-	const uint8_t *stale;    /* the same; a dead block was entered */
-	const uint8_t *ret_miss; /* rip in r11: the return was not predicted */
-	const uint8_t *careful;  /* rip in r11: go on in a careful block */
-	const uint8_t *memory;   /* called: see glue.c */
-	const uint8_t *handler;  /* called: struct jit_call * in r11 */
-	const uint8_t *ends;     /* struct jit_call * in r11 */
-	const uint8_t *vectors;  /* called: make them live; carry set: may not run */
+	const uint8_t *stale;                /* the same; a dead block was entered */
+	const uint8_t *ret_miss;             /* rip in r11: the return was not predicted */
+	const uint8_t *careful;              /* rip in r11: go on in a careful block */
+	const uint8_t *memory;               /* called: see glue.c */
+	const uint8_t *probe[2][JIT_PROBES]; /* called: [write][size as a power of 2] */
+	const uint8_t *handler;              /* called: struct jit_call * in r11 */
+	const uint8_t *ends;                 /* struct jit_call * in r11 */
+	const uint8_t *vectors;              /* called: make them live; carry set: may not run */
 };
 
 struct jit {
@@ -232,11 +237,15 @@ bool jit_room(struct jit *jit);
 void *jit_alloc(struct jit *jit, size_t bytes); /* lives as long as the current region's blocks */
 void jit_publish(struct jit *jit, struct jit_block *b);
 void jit_kill(struct jit *jit, struct jit_block *b);
+/* All of the page's. */
+void jit_page_kill_blocks(struct jit *jit, struct jit_page *page);
 void jit_link(struct jit *jit, struct jit_edge *e, struct jit_block *to);
 /* The bytes of the page are those in memory: else blocks die. Under the lock. */
 void jit_page_verify(struct jit *jit, struct jit_page *page);
 
 /* --- trace.c -------------------------------------------------------------------------------- */
+/* Open what tracing needs. */
+void jit_trace_init(void);
 void jit_trace_block(struct jit *jit, const struct jit_block *b);
 
 /* --- glue.c -------------------------------------------------------------------------------- */

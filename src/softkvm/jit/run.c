@@ -26,6 +26,7 @@
 #include "softkvm/vm.h"
 
 #define HEAT_TRANSLATE 3u   /* times that code is interpreted first */
+#define SAMPLES_HOT    2u   /* times that a page is seen running before it is hot */
 #define HEAT_REFUSED   128u /* where a count goes on when it could not be translated */
 
 struct jit_options jit_options = { .cache_mib = 256 };
@@ -471,7 +472,10 @@ void *jit_call_memory(struct vcpu *cpu, gva_t lin, uint32_t what, const uint8_t 
 		}
 	}
 	if (!host) {
-		cpu->rip = load_le64(site + 2) + jit_base(cpu);
+		uint64_t rip = site[0] == 0xa9 ? (uint64_t)(int32_t)load_le32(site + 1)
+					       : load_le64(site + 2);
+
+		cpu->rip = rip + jit_base(cpu);
 	}
 	return host;
 }
@@ -503,6 +507,27 @@ static enum exec_result interpret(struct vcpu *cpu)
 	return r;
 }
 
+/*
+ * A loop was called away from: that happens at random times, so what runs long is seen most. Its
+ * page is translated anew, with everything inline.
+ */
+static void sample(struct vcpu *cpu)
+{
+	struct jit *jit = cpu->vm->jit;
+	uint64_t host = fetch_page(cpu);
+	struct jit_page *p = host ? jit_page_find(jit, host) : NULL;
+
+	if (!p || p->hot) {
+		return;
+	}
+	pthread_mutex_lock(&jit->lock);
+	if (++p->samples >= SAMPLES_HOT) {
+		p->hot = true;
+		jit_page_kill_blocks(jit, p);
+	}
+	pthread_mutex_unlock(&jit->lock);
+}
+
 static enum exec_result run_inside(struct vcpu *cpu)
 {
 	struct jit_vcpu *j = &cpu->jit;
@@ -524,6 +549,7 @@ static enum exec_result run_inside(struct vcpu *cpu)
 		if (b) {
 			switch (enter(cpu, b)) {
 			case JIT_LOOP:
+				sample(cpu);
 				return EXEC_END;
 			case JIT_RESULT:
 				return (enum exec_result)j->exec;

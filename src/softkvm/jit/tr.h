@@ -156,6 +156,7 @@ void tr_emit_flags_load(struct code *c, unsigned tmp);
 void tr_address(struct tr *t, const struct insn *in);
 /* TMP_B, a linear address, becomes the host's, or the access is left to the interpreter. */
 void tr_probe(struct tr *t, unsigned size, bool write, unsigned align);
+void tr_emit_entry(const struct jit *jit, struct code *c);
 /* The look-up only, for a window: what is missing is left to the rare path that is returned. */
 struct rare *tr_probe_window(struct tr *t, unsigned size, bool write);
 /* ModRM and what follows, of the checked operand. */

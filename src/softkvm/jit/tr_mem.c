@@ -73,12 +73,11 @@ static struct rare *memory_rare(struct tr *t, enum rare_kind kind, unsigned size
 	return r;
 }
 
-static void look_up(struct tr *t, struct rare *r, unsigned size, unsigned align)
+/* TMP_A becomes the TLB entry of the address in TMP_B. */
+void tr_emit_entry(const struct jit *jit, struct code *c)
 {
-	struct code *c = &t->c;
-
 	_Static_assert(sizeof(struct tlb_entry) == 32, "shift by 12 - 5");
-	if (t->jit->bmi2) {
+	if (jit->bmi2) {
 		code_bytes(c, "\xc4\x43\xfb\xf0\xd3\x07", 6); /* rorx $7, %r11, %r10 */
 	} else {
 		code_mov_rr(c, TMP_A, TMP_B);
@@ -86,6 +85,13 @@ static void look_up(struct tr *t, struct rare *r, unsigned size, unsigned align)
 	}
 	code_alu_imm(c, false, 4, TMP_A, (TLB_ENTRIES - 1) * sizeof(struct tlb_entry));
 	code_gs(c, true, 0x03, TMP_A, OFF(tlb));
+}
+
+static void look_up(struct tr *t, struct rare *r, unsigned size, unsigned align)
+{
+	struct code *c = &t->c;
+
+	tr_emit_entry(t->jit, c);
 	code_rm(c, true, 0x2b, TMP_B, TMP_A, r->tag);
 	code_alu_imm(c, true, 7, TMP_B, (int32_t)(4096 - size));
 	r->jump[0] = code_jcc_forward(c, CC_IS_A);
@@ -101,8 +107,31 @@ static void look_up(struct tr *t, struct rare *r, unsigned size, unsigned align)
 	t->mem_index = -1;
 }
 
+/* The look-up by a routine: for code that is not hot, which is better short. */
+static bool probe_call(struct tr *t, unsigned size, bool write)
+{
+	unsigned log = (unsigned)__builtin_ctz(size);
+	uint64_t rip = tr_rip(t);
+	struct code *c = &t->c;
+
+	if (t->page->hot || (size & (size - 1)) || log >= JIT_PROBES ||
+	    (int64_t)rip != (int32_t)rip) {
+		return false;
+	}
+	code_call(c, t->jit->glue.probe[write][log]);
+	code_byte(c, 0xa9);
+	code_u32(c, (uint32_t)rip);
+	t->mem_disp = 0;
+	t->mem_index = -1;
+	return true;
+}
+
 void tr_probe(struct tr *t, unsigned size, bool write, unsigned align)
 {
+	if (align <= 1 && probe_call(t, size, write)) {
+		return;
+	}
+
 	look_up(t, memory_rare(t, RARE_MEMORY, size, write), size, align);
 }
 

@@ -21,6 +21,13 @@ static FILE *perf_map(void)
 	return file;
 }
 
+void jit_trace_init(void)
+{
+	if (jit_options.perf_map) {
+		perf_map(); /* now, before a sandbox forbids it */
+	}
+}
+
 static void dump(const struct jit_block *b)
 {
 	const uint8_t *guest = b->page->bytes + (b->rip & 4095);
