@@ -119,7 +119,7 @@ enum testuser_stop testuser_run(struct testuser *u)
 {
 	struct vcpu *cpu = u->cpu;
 
-	for (unsigned i = 0; i < TURNS_MAX; i++) {
+	for (unsigned i = 0; i < TURNS_MAX && !cpu->run->immediate_exit; i++) {
 		uint32_t req = atomic_exchange(&cpu->req, 0);
 		enum exec_result r;
 

@@ -13,7 +13,7 @@
 enum testuser_stop {
 	TU_FAULT, /* cpu->fault, at cpu->rip */
 	TU_EXIT,  /* an exit to user space */
-	TU_STUCK, /* too many turns */
+	TU_STUCK, /* too many turns, or run->immediate_exit was set */
 };
 
 struct testuser {
