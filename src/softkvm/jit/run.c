@@ -29,7 +29,7 @@
 #define SAMPLES_HOT    2u   /* times that a page is seen running before it is hot */
 #define HEAT_REFUSED   128u /* where a count goes on when it could not be translated */
 
-struct jit_options jit_options = { .cache_mib = 256 };
+struct jit_options jit_options = { .cache_mib = 128 };
 
 /* --- the table of indirect targets ----------------------------------------------------------- */
 
