@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/image.h"
 #include "cli/run_options.h"
 
 #define EXIT_USAGE 2
@@ -41,6 +42,7 @@ static const struct {
 	int (*main)(int argc, char **argv); /* argv[0] is the sub-command */
 } commands[] = {
 	{ "run", "run one guest in this process", run_main },
+	{ "image", "make and handle disk images", image_main },
 };
 
 static void help(FILE *f)
