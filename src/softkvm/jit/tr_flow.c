@@ -137,18 +137,36 @@ static void emit_goto(struct tr *t, uint64_t target, uint32_t live)
 	edge_here(t, target, edge_host_flags(t, live));
 }
 
+/*
+ * May a loop be closed by going to `target`? Every loop has such a step. In 64-bit mode addresses
+ * may count from the page (tr.floats), so that those before it are negative. A direct jump reaches
+ * 2 GiB, and no loop goes around all 2^64 bytes; one around the 2^32 of 32-bit code may, by a jump
+ * or by just going on.
+ */
 static bool is_backward(const struct tr *t, uint64_t target)
 {
-	return target <= tr_rip(t);
+	return t->m64 ? (int64_t)(target - tr_rip(t)) <= 0 : target <= tr_rip(t);
+}
+
+static void poll_wrap(struct tr *t, uint64_t rip, uint32_t live)
+{
+	if (is_backward(t, rip)) {
+		tr_flags_clobber(t, live);
+		emit_poll(t, rip);
+	}
 }
 
 void tr_go_on(struct tr *t, uint64_t rip)
 {
-	emit_goto(t, rip, tr_live_at(t, rip));
+	uint32_t live = tr_live_at(t, rip);
+
+	poll_wrap(t, rip, live);
+	emit_goto(t, rip, live);
 }
 
 void tr_go_far(struct tr *t, uint64_t rip)
 {
+	poll_wrap(t, rip, FL_ARITH);
 	emit_goto_far(t, rip, FL_ARITH);
 }
 
