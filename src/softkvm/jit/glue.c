@@ -16,6 +16,8 @@
  *
  * r11 and r10 carry what a routine is told.
  */
+#include <linux/kvm.h>
+
 #include "softkvm/jit/tr.h"
 
 #include "softkvm/mmu/mmu.h"
@@ -188,6 +190,12 @@ static void make_indirect(struct jit *jit, struct code *c, const uint8_t *leave)
 
 	jit->glue.ret_miss = code_rx(c);
 	code_load_gs(c, RSP, OFF(jit.ras_base));
+	/* Loops may consist of such returns: look for requests. */
+	code_load_gs(c, TMP_A, OFF(run));
+	code_bytes(c, "\x45\x0f\xb6\x52", 4); /* movzbl immediate_exit(%r10), %r10d */
+	code_byte(c, offsetof(struct kvm_run, immediate_exit));
+	code_gs(c, false, 0x0b, TMP_A, OFF(req)); /* or */
+	code_jcc(c, CC_IS_NE, jit->glue.exit_loop);
 	tr_emit_ibtc(c, &miss);
 	code_land(c, miss);
 	jit->glue.indirect = jit->glue.stale = code_rx(c);

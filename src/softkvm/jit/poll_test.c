@@ -88,6 +88,24 @@ static void test_back_by_condition(struct test *t)
 	testuser_free(u);
 }
 
+/* Returns that nobody called, each one an unpredicted jump: as coroutines do. */
+static void test_by_returns(struct test *t)
+{
+	static const uint8_t code[] = { 0x48, 0x8d, 0x05, 0xf9,
+					0xff, 0xff, 0xff, /* lea 0(rip) - 7, %rax */
+					0x50, 0xc3 };     /* push %rax; ret */
+	struct testuser *u = testuser_new();
+
+	testuser_map(u, LOW_LIN, CODE, TU_U | TU_X);
+	testuser_map(u, HIGH_LIN, CODE + 0x1000, TU_U | TU_W);
+	memcpy(u->t->ram + CODE, code, sizeof(code));
+	u->cpu->gpr[RSP] = HIGH_LIN + 0x800;
+	run_loop(u, LOW_LIN);
+	CHECK(t, u->cpu->rip >= LOW_LIN && u->cpu->rip < LOW_LIN + sizeof(code));
+	CHECK(t, u->cpu->gpr[RSP] <= HIGH_LIN + 0x800);
+	testuser_free(u);
+}
+
 /* 32-bit code that runs over the end of the address space, and jumps back "forward". */
 static void test_over_the_end(struct test *t)
 {
@@ -106,6 +124,7 @@ static void test_over_the_end(struct test *t)
 static const struct test_case cases[] = {
 	{ "back_to_the_page_before", test_back_to_the_page_before },
 	{ "back_by_condition", test_back_by_condition },
+	{ "by_returns", test_by_returns },
 	{ "over_the_end", test_over_the_end },
 	{},
 };
