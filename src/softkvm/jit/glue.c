@@ -171,6 +171,28 @@ static void go_or_leave(struct jit *jit, struct code *c, const uint8_t *leave)
 	jump_tmp(c);
 }
 
+/* Registers are loaded: to the block at vcpu.rip. */
+static void go_to_rip(const struct jit *jit, struct code *c)
+{
+	uint8_t *miss;
+
+	code_load_gs(c, TMP_B, OFF(rip));
+	tr_emit_ibtc(c, &miss);
+	code_land(c, miss);
+	code_jmp(c, jit->glue.indirect);
+}
+
+/* After a C function that says whether to go on at vcpu.rip; else leave, why is in jit.result. */
+static void go_on_or_leave(const struct jit *jit, struct code *c, const uint8_t *leave)
+{
+	code_bytes(c, "\x84\xc0", 2); /* test %al, %al */
+	code_load_gs(c, RAX, OFF(jit.result));
+	code_jcc(c, CC_IS_E, leave);
+	vectors(jit, c, false);
+	reload(c);
+	go_to_rip(jit, c);
+}
+
 static void make_link(struct jit *jit, struct code *c, const uint8_t *leave)
 {
 	jit->glue.link_host = code_rx(c);
@@ -248,8 +270,13 @@ static void make_memory(struct jit *jit, struct code *c, const uint8_t *leave)
 	code_byte(c, 0xc3);
 	code_land(c, fail);
 	store_regs(c, preserved, sizeof(preserved));
+	code_load_gs(c, RSP, OFF(jit.ras_base));
+	code_cmpb_gs(c, OFF(jit.page_fault), 0);
 	code_mov_imm(c, RAX, JIT_INTERPRET);
-	code_jmp(c, leave);
+	code_jcc(c, CC_IS_E, leave);
+	first_argument(c);
+	call_c(c, jit_call_fault);
+	go_on_or_leave(jit, c, leave);
 }
 
 /*
@@ -309,7 +336,31 @@ static void make_ends(struct jit *jit, struct code *c, const uint8_t *leave)
 	first_argument(c);
 	code_mov_rr(c, RSI, TMP_B);
 	call_c(c, jit_call_ends);
-	go_or_leave(jit, c, leave);
+	go_on_or_leave(jit, c, leave);
+}
+
+/* The same for the functions of lean.c. */
+static const uint8_t *make_lean(const struct jit *jit, struct code *c, const void *fn)
+{
+	const uint8_t *at = code_rx(c);
+	uint8_t *unusual;
+
+	code_store_gs(c, TMP_B, OFF(jit.tmp[1]));
+	code_load_gs(c, RSP, OFF(jit.ras_base));
+	store_regs(c, volatiles, sizeof(volatiles));
+	code_store_gs(c, HOST_SP, OFF_GPR(RSP));
+	first_argument(c);
+	code_mov_rr(c, RSI, TMP_B);
+	call_c(c, fn);
+	code_bytes(c, "\x84\xc0", 2);
+	load_regs(c, volatiles, sizeof(volatiles));
+	code_load_gs(c, HOST_SP, OFF_GPR(RSP));
+	unusual = code_jcc8(c, CC_IS_E);
+	go_to_rip(jit, c);
+	code_land8(c, unusual);
+	code_load_gs(c, TMP_B, OFF(jit.tmp[1]));
+	code_jmp(c, jit->glue.ends);
+	return at;
 }
 
 /* Called by vector code that finds the registers not live; it looks again afterwards. */
@@ -347,6 +398,9 @@ void jit_glue_make(struct jit *jit, struct code *c)
 	}
 	make_handler(jit, c, leave);
 	make_ends(jit, c, leave);
+	jit->glue.lean[LEAN_SYSCALL] = make_lean(jit, c, jit_lean_syscall);
+	jit->glue.lean[LEAN_SYSRET] = make_lean(jit, c, jit_lean_sysret);
+	jit->glue.lean[LEAN_IRET] = make_lean(jit, c, jit_lean_iret);
 	make_vectors(jit, c);
 	jit->glue.enter = code_rx(c);
 	make_enter(c, no_return);

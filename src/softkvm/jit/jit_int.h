@@ -148,6 +148,8 @@ struct jit_region {
 	uint32_t leaves[256]; /* of each vCPU when it was evicted */
 };
 
+enum jit_lean { LEAN_SYSCALL, LEAN_SYSRET, LEAN_IRET, LEAN_COUNT };
+
 /* Routines made once, executable addresses. */
 struct jit_glue {
 	const uint8_t *enter;               /* int (struct vcpu *, const uint8_t *code) */
@@ -165,6 +167,7 @@ struct jit_glue {
 	const uint8_t *probe[2][JIT_PROBES]; /* called: [write][size as a power of 2] */
 	const uint8_t *handler;              /* called: struct jit_call * in r11 */
 	const uint8_t *ends;                 /* struct jit_call * in r11 */
+	const uint8_t *lean[LEAN_COUNT];     /* the same, tried before: see lean.c */
 	const uint8_t *vectors;              /* called: make them live; carry set: may not run */
 };
 
@@ -267,8 +270,21 @@ const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e);
 const uint8_t *jit_call_careful(struct vcpu *cpu);
 void *jit_call_memory(struct vcpu *cpu, gva_t lin, uint32_t what, const uint8_t *site);
 int jit_call_handler(struct vcpu *cpu, const struct jit_call *call);
-const uint8_t *jit_call_ends(struct vcpu *cpu, const struct jit_call *call);
+bool jit_call_ends(struct vcpu *cpu, const struct jit_call *call);
+bool jit_call_fault(struct vcpu *cpu);
 int jit_call_vectors(struct vcpu *cpu);
+
+/* --- lean.c: called by translated code ------------------------------------------------------- */
+bool jit_lean_syscall(struct vcpu *cpu, const struct jit_call *call);
+bool jit_lean_sysret(struct vcpu *cpu, const struct jit_call *call);
+bool jit_lean_iret(struct vcpu *cpu, const struct jit_call *call);
+
+/* Has the run loop something to do? */
+static inline bool jit_wanted_elsewhere(const struct vcpu *cpu)
+{
+	return atomic_load_explicit(&cpu->req, memory_order_relaxed) |
+	       __atomic_load_n(&cpu->run->immediate_exit, __ATOMIC_RELAXED);
+}
 
 /* `what` of a memory call: size, access, alignment. */
 enum { MEM_WRITE = BIT(8), MEM_ALIGN_SHIFT = 16 };

@@ -42,6 +42,7 @@ struct jit_vcpu {
 	uint8_t x87_off;          /* x87 and MMX instructions may trap */
 	struct jit_op_counts *op_counts; /* NULL: not wanted */
 	uint8_t guard[GUARD_COUNT];
+	uint8_t page_fault;           /* cpu->fault is what the memory access that failed raises */
 	uint8_t irq_waits;            /* an interrupt may be due as soon as IF is set */
 	uint64_t window[JIT_WINDOWS]; /* host address minus a base register */
 	uint64_t tmp[2];              /* scratch of translated code */

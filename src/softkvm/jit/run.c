@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "softkvm/cpu/blocks.h"
+#include "softkvm/cpu/event.h"
 #include "softkvm/cpu/msr.h"
 #include "softkvm/cpu/run.h"
 #include "softkvm/cpu/simd_int.h"
@@ -267,19 +268,13 @@ static struct jit_block *maybe_translate(struct vcpu *cpu, uint64_t page)
 	return b;
 }
 
-static bool wanted_elsewhere(const struct vcpu *cpu)
-{
-	return atomic_load_explicit(&cpu->req, memory_order_relaxed) |
-	       __atomic_load_n(&cpu->run->immediate_exit, __ATOMIC_RELAXED);
-}
-
 /* Translated code at cpu->rip, NULL: jit.result says why not. */
 static const uint8_t *code_here(struct vcpu *cpu, bool remember)
 {
 	struct jit_block *b;
 	uint64_t page;
 
-	if (wanted_elsewhere(cpu) || !cpu->jit.on) {
+	if (jit_wanted_elsewhere(cpu) || !cpu->jit.on) {
 		cpu->jit.result = JIT_LOOP;
 		return NULL;
 	}
@@ -308,7 +303,7 @@ const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e)
 	uint64_t page;
 
 	cpu->rip = e->target + jit_base(cpu);
-	if (wanted_elsewhere(cpu)) {
+	if (jit_wanted_elsewhere(cpu)) {
 		cpu->jit.result = JIT_LOOP;
 		return NULL;
 	}
@@ -397,13 +392,20 @@ int jit_call_handler(struct vcpu *cpu, const struct jit_call *call)
 		 cpu->ev.debug_bits == 0);
 }
 
-const uint8_t *jit_call_ends(struct vcpu *cpu, const struct jit_call *call)
+/* After a delivery or a handler that ended its block: may translated code go on at cpu->rip? */
+static bool may_go_on(struct vcpu *cpu, enum exec_result r)
 {
 	cpu->jit.result = JIT_RESULT;
-	if (call_handler(cpu, call) != EXEC_END || !run_may_go_on(cpu)) {
-		return NULL;
+	if (r != EXEC_END || !run_may_go_on(cpu)) {
+		return false;
 	}
-	return code_here(cpu, false);
+	cpu->jit.result = JIT_LOOP;
+	return !jit_wanted_elsewhere(cpu) && cpu->jit.on;
+}
+
+bool jit_call_ends(struct vcpu *cpu, const struct jit_call *call)
+{
+	return may_go_on(cpu, call_handler(cpu, call));
 }
 
 int jit_call_vectors(struct vcpu *cpu)
@@ -426,8 +428,11 @@ static uint8_t *direct(struct vcpu *cpu, gva_t lin, bool write)
 	struct target t;
 	const struct tlb_entry *e;
 
-	if (!mmu_access(cpu, lin, write ? ACC_WRITE : ACC_READ, mmu_kind(cpu, false), &t) ||
-	    !t.host) {
+	if (!mmu_access(cpu, lin, write ? ACC_WRITE : ACC_READ, mmu_kind(cpu, false), &t)) {
+		cpu->jit.page_fault = cpu->fault.vector == EX_PF;
+		return NULL;
+	}
+	if (!t.host) {
 		return NULL;
 	}
 	e = mmu_tlb(cpu, lin);
@@ -464,6 +469,7 @@ void *jit_call_memory(struct vcpu *cpu, gva_t lin, uint32_t what, const uint8_t 
 	void *host = NULL;
 
 	cpu->jit.stats.memory++;
+	cpu->jit.page_fault = 0;
 	if ((align <= 1 || lin % align == 0) && !mmu_checks_alignment(cpu)) {
 		if ((lin & 4095) + size <= 4096) {
 			host = direct(cpu, lin, write);
@@ -478,6 +484,13 @@ void *jit_call_memory(struct vcpu *cpu, gva_t lin, uint32_t what, const uint8_t 
 		cpu->rip = rip + jit_base(cpu);
 	}
 	return host;
+}
+
+/* Nothing of the instruction has been done: what it raised is delivered here. */
+bool jit_call_fault(struct vcpu *cpu)
+{
+	cpu->jit.exec = jit_options.keep_faults ? EXEC_FAULT : event_deliver_fault(cpu);
+	return may_go_on(cpu, (enum exec_result)cpu->jit.exec);
 }
 
 /* --- the loop
@@ -554,7 +567,7 @@ static enum exec_result run_inside(struct vcpu *cpu)
 			case JIT_RESULT:
 				return (enum exec_result)j->exec;
 			case JIT_MISS:
-				if (wanted_elsewhere(cpu)) {
+				if (jit_wanted_elsewhere(cpu)) {
 					return EXEC_END;
 				}
 				continue;
@@ -563,7 +576,7 @@ static enum exec_result run_inside(struct vcpu *cpu)
 			}
 		}
 		r = interpret(cpu);
-		if (r != EXEC_END || !j->chained || !j->on || wanted_elsewhere(cpu)) {
+		if (r != EXEC_END || !j->chained || !j->on || jit_wanted_elsewhere(cpu)) {
 			return r;
 		}
 	}

@@ -73,6 +73,7 @@ struct testuser *testuser_new(void)
 
 	ASSERT(u && stub_init() == 0);
 	jit_options.eager = true;
+	jit_options.keep_faults = true;
 	jit_options.cache_mib = JIT_CACHE_MIB_MIN;
 	u->t = testvm_new(0);
 	ASSERT(jit_vm_init(&u->t->vm) == 0);

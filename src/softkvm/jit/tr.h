@@ -217,6 +217,8 @@ void tr_rare_handler(struct tr *t, const struct rare *r);
 void tr_rare_vectors(struct tr *t, const struct rare *r);
 
 /* --- tr_system.c, tr_string.c ----------------------------------------------------------------- */
+/* The routine for an instruction of T_ENDS. */
+const uint8_t *tr_ends_glue(const struct tr *t);
 /* T_FAST. False: the block is over. */
 bool tr_system(struct tr *t);
 /* T_STRING: MOVS, STOS. T_BITS: BT and its kin with a register index into memory. */

@@ -448,7 +448,7 @@ void tr_ends(struct tr *t)
 
 	tr_flags_clobber(t, t->live_in[t->i]);
 	code_mov_imm(&t->c, TMP_B, (uintptr_t)call);
-	code_jmp(&t->c, t->jit->glue.ends);
+	code_jmp(&t->c, tr_ends_glue(t));
 }
 
 /* --- rare paths ---------------------------------------------------------------------------------

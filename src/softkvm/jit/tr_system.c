@@ -302,6 +302,25 @@ static bool control_register(const struct insn *in, size_t *ret_off)
 	}
 }
 
+/* --- those that end a block ------------------------------------------------------------------- */
+
+const uint8_t *tr_ends_glue(const struct tr *t)
+{
+	const struct jit_glue *g = &t->jit->glue;
+	const struct insn *in = tr_insn(t);
+
+	if (t->m64 && in->op == OP_SYSCALL) {
+		return g->lean[LEAN_SYSCALL];
+	}
+	if (t->m64 && !is_user(t) && in->op == OP_SYSRET && (in->flags & INSN_REXW)) {
+		return g->lean[LEAN_SYSRET];
+	}
+	if (t->m64 && !is_user(t) && in->op == OP_IRET && in->osz == 8) {
+		return g->lean[LEAN_IRET];
+	}
+	return g->ends;
+}
+
 /* --- all -------------------------------------------------------------------------------------- */
 
 /* At privilege 0 in 64-bit mode. */
