@@ -26,6 +26,7 @@ help:
 	@echo "make lint          format, floors, headers"
 	@echo "make bench         side by side with QEMU (DOCS=1: write docs/benchmarks.md)"
 	@echo "make bench-softkvm software KVM, natively and against TCG (DOCS=1; ROUNDS=3 SCALE=100 ROWS= ENGINES=)"
+	@echo "make bench-block   disk images side by side with QEMU's code"
 	@echo "make fuzz T=NAME   fuzz one target (SECONDS=60); without T: list them"
 	@echo "make deps          install by apt what is missing"
 	@echo "make install       DESTDIR=… PREFIX=/usr/local"
@@ -59,6 +60,9 @@ bench-softkvm: all
 	@tools/bench-softkvm $(BUILD) $(ROWS) $(if $(DOCS),--write docs/benchmarks.md) \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SCALE),--scale $(SCALE)) \
 		$(if $(ENGINES),--engines "$(ENGINES)") $(if $(QEMU10),--qemu10 "$(QEMU10)")
+
+bench-block: all
+	@tools/bench-block $(BUILD)
 
 fuzz: deps
 	@tools/fuzz "$(T)" $(SECONDS)

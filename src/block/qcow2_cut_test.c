@@ -535,6 +535,30 @@ static int op_resize(struct run *r)
 	return err < 0 ? err : op_flush(r);
 }
 
+/*
+ * What the image has goes into the one behind it, is stable there, and only then
+ * is given up here. Snapshots would see the change, so there must be none.
+ */
+static int op_commit(struct run *r)
+{
+	static uint8_t buf[DISK_MAX];
+	struct iovec iov = { buf, r->size };
+	int err;
+
+	if (!r->backing || r->snap_count) {
+		return 0;
+	}
+	err = op_flush(r);
+	err = err < 0 ? err : qcow2_read(r->q, 0, &iov, 1);
+	if (!err && image_size_bytes(r->backing) < r->size) {
+		err = image_resize(r->backing, r->size, QCOW2_PREALLOC_OFF, NULL, 0);
+	}
+	err = err < 0 ? err : image_write(r->backing, 0, buf, r->size);
+	r->op = "a commit";
+	err = err < 0 ? err : qcow2_unallocate(r->q, 0, r->size);
+	return err < 0 ? err : op_flush(r);
+}
+
 static int one_op(struct run *r)
 {
 	switch (rnd(&r->seed, 32)) {
@@ -548,6 +572,7 @@ static int one_op(struct run *r)
 	case 4:
 		return op_resize(r);
 	case 5:
+		return op_commit(r);
 	case 6:
 	case 7:
 	case 8:
@@ -574,7 +599,7 @@ static bool start(struct run *r)
 {
 	struct qcow2_create_options o = r->shape->o;
 	struct qcow2_options open = { .cache_bytes = 4096 };
-	struct image_options back = { .readonly = true };
+	struct image_options back = { .readonly = false };
 	char error[128];
 
 	r->file = testfile_new();

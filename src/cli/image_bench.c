@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* `lodge image bench`: sequential requests through the layer that serves guests. */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "base/loop.h"
 #include "cli/image_int.h"
@@ -17,6 +18,7 @@ struct bench {
 	const struct image_args *a;
 	struct block *block;
 	struct bench_req *reqs;
+	uint8_t *buf; /* of all requests, in huge pages like a guest's memory */
 	uint64_t started, done, size, next;
 	int result;
 };
@@ -50,15 +52,18 @@ static void one_done(struct block_req *req, int result)
 
 static bool make_requests(struct bench *b)
 {
+	size_t bytes = ALIGN_UP(b->a->depth * b->size, MIB(2));
+
 	b->reqs = calloc(b->a->depth, sizeof(*b->reqs));
+	if (posix_memalign((void **)&b->buf, MIB(2), bytes)) {
+		return false;
+	}
+	(void)madvise(b->buf, bytes, MADV_HUGEPAGE);
+	memset(b->buf, 0x55, bytes);
 	for (uint64_t i = 0; b->reqs && i < b->a->depth; i++) {
 		struct bench_req *r = &b->reqs[i];
 
-		if (posix_memalign(&r->iov.iov_base, 4096, b->size)) {
-			return false;
-		}
-		memset(r->iov.iov_base, 0x55, b->size);
-		r->iov.iov_len = b->size;
+		r->iov = (struct iovec){ b->buf + i * b->size, b->size };
 		r->req.iov = &r->iov;
 		r->req.iov_count = 1;
 		r->req.done = one_done;
@@ -131,9 +136,7 @@ int image_cmd_bench(const struct image_args *given)
 	a.depth = a.depth ? a.depth : 64;
 	b.size = a.size ? a.size : 4096;
 	r = bench_loop(&b, &o);
-	for (uint64_t i = 0; b.reqs && i < a.depth; i++) {
-		free(b.reqs[i].iov.iov_base);
-	}
+	free(b.buf);
 	free(b.reqs);
 	return r;
 }

@@ -6,7 +6,7 @@
  *
  * w:OFFSET:LEN:BYTE write, c:… compressed cluster, z:OFFSET:LEN zeroes,
  * d:OFFSET:LEN discard, f flush, s:NAME snapshot, a:NAME apply, x:NAME delete,
- * r:SIZE resize
+ * r:SIZE resize. What was flushed is said: the number of operations before.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -91,6 +91,10 @@ int main(int argc, char **argv)
 		if (r < 0) {
 			fprintf(stderr, "imagedrv: %s: %s %s\n", argv[at], strerror(-r), error);
 			return 1;
+		}
+		if (argv[at][0] == 'f') {
+			printf("%d\n", at);
+			fflush(stdout);
 		}
 	}
 	return image_close(i) < 0;
