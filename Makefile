@@ -13,7 +13,7 @@ endif
 
 SAN_ARGS := $(if $(SAN),-Db_sanitize=$(SAN) -Db_lundef=false)
 
-.PHONY: all help deps demo check check-long kvm-selftests lint bench bench-softkvm fuzz install clean
+.PHONY: all help deps demo check check-long kvm-selftests lint bench bench-block bench-softkvm fuzz install clean
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 

@@ -149,13 +149,15 @@ bool image_output_begin(struct image_output *o, const char *name)
 		image_fail("image %.64s…: the name is too long", name);
 		return false;
 	}
+	/* Before it is there, so that no signal finds it without somebody to remove it. */
+	unfinished = o->temporary;
+	catch_signals();
 	fd = open(o->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0) {
+		unfinished = NULL;
 		image_fail("image %s: cannot be made: %s", name, strerror(errno));
 		return false;
 	}
-	unfinished = o->temporary;
-	catch_signals();
 	r = file_new_fd(fd, false, &o->file);
 	if (r < 0) {
 		close(fd);
