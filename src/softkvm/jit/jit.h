@@ -22,7 +22,7 @@ struct jit_options {
 	bool perf_map;      /* write /tmp/perf-PID.map */
 	bool dump;          /* every block's host code to stderr */
 	bool eager;         /* translate code when it first runs: for tests */
-	bool keep_faults;   /* jit_run() returns with faults, instead of delivering some: for tests */
+	bool keep_faults;   /* jit_run() comes back with a page fault: for tests */
 	bool count;         /* which operations call C, or are interpreted */
 	unsigned cache_mib; /* bound of the code cache */
 };

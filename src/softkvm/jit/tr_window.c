@@ -112,12 +112,37 @@ static bool moved_by_constant(const struct insn *in, unsigned *ret_reg, int64_t 
 	return false;
 }
 
+/* System instructions that leave all registers but RSP, and every mapping, as they are. */
+static bool fast_keeps(const struct insn *in, int *ret_by)
+{
+	switch (in->op) {
+	case OP_CLI:
+	case OP_STI:
+		*ret_by = 0;
+		return true;
+	case OP_PUSHF:
+	case OP_POPF:
+		*ret_by = in->op == OP_PUSHF ? -8 : 8;
+		return in->osz == 8;
+	default:
+		return false;
+	}
+}
+
 static void step(struct values *v, const struct insn *in, const struct effects *e)
 {
 	uint32_t mask;
 	unsigned reg;
 	int64_t by;
+	int moved;
 
+	if (e->cls == T_BITS) {
+		return;
+	}
+	if (e->cls == T_FAST && fast_keeps(in, &moved)) {
+		v->off[RSP] += moved;
+		return;
+	}
 	switch (e->cls) {
 	case T_PUSH:
 		v->off[RSP] -= in->osz;
