@@ -2,6 +2,7 @@
 """What the boot tests share: results in TAP, and a guest with its console."""
 import os
 import re
+import select
 import subprocess
 import sys
 
@@ -44,10 +45,12 @@ class Dead(Exception):
 
 
 class Guest:
-    """`lodge run` with the console on pipes. out: all that came so far."""
+    """`lodge run` with the console on pipes. out: all that came so far; patience: seconds of silence
+    after which it is taken for dead, None: wait for ever."""
 
-    def __init__(self, lodge, *options, memory="512M"):
+    def __init__(self, lodge, *options, memory="512M", patience=None):
         self.out = ""
+        self.patience = patience
         self.seen = 0
         self.commands = 0
         self.process = subprocess.Popen([lodge, "run", "--memory", memory, *options], stdin=subprocess.PIPE,
@@ -62,6 +65,8 @@ class Guest:
             self.process.wait()
 
     def more(self):
+        if not select.select([self.process.stdout], [], [], self.patience)[0]:
+            raise Dead(f"silent for {self.patience} s")
         data = os.read(self.process.stdout.fileno(), 65536)
         self.out += data.decode(errors="replace")
         return bool(data)
