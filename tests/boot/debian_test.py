@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A whole Debian with systemd, from its login prompt to its power button; results in TAP.
 
-usage: debian_test.py LODGE TOOLS FILES ENGINE
+usage: debian_test.py LODGE TOOLS FILES ENGINE [CPUS]
 """
 import json
 import os
@@ -34,12 +34,12 @@ def log_in(guest):
     guest.run("dmesg -n 1; stty -echo cols 500; bind 'set enable-bracketed-paste off'; export TERM=dumb PAGER=cat")
 
 
-def inspect(tap, guest):
+def inspect(tap, guest, cpus):
     status, out = guest.run("systemctl is-system-running --wait")
     units = guest.run("systemctl --failed --no-legend --plain --no-pager")[1]
     tap.check(status == 0 and out.endswith("running"), "systemd says that the system is running", out + units)
     tap.check("6.1." in guest.run("uname -r")[1], "uname names Debian's kernel")
-    tap.check(guest.run("nproc")[1] == "2", "it has two processors")
+    tap.check(guest.run("nproc")[1] == cpus, "it has its processors")
     status, out = guest.run("ip -4 -o addr show scope global")
     tap.check("10.0.2.15/24" in out, "networkd has its address by DHCP", out)
     status, out = guest.run("ip -4 route show default")
@@ -50,7 +50,8 @@ def inspect(tap, guest):
     tap.check(all(m in out for m in ("button", "aesni_intel", "qemu_fw_cfg")),
               "udev has loaded the drivers of what it found", out)
     status, out = guest.run("grep -E '^(processor|flags)' /proc/cpuinfo")
-    tap.check(out.count(" avx2 ") == 2 and out.count(" sha_ni") in (0, 2), "both processors have AVX2", out)
+    tap.check(out.count(" avx2 ") == int(cpus) and out.count(" sha_ni") in (0, int(cpus)),
+              "all processors have AVX2", out)
     status, out = guest.run("dmesg --level=emerg,alert,crit,err")
     tap.check(out == "", "the kernel logged no error", out)
 
@@ -85,22 +86,22 @@ def press_power_button(path):
 
 
 def main():
-    if len(sys.argv) != 5:
+    if len(sys.argv) not in (5, 6):
         sys.exit(__doc__)
-    lodge, tools, files, engine = sys.argv[1:]
+    lodge, tools, files, engine, cpus = (sys.argv[1:] + ["2"])[:5]
     make_files(tools, files)
     tap = Tap()
     with tempfile.TemporaryDirectory() as work:
         disk, monitor = f"{work}/disk.img", f"{work}/monitor"
         subprocess.run(["cp", "--sparse=always", f"{files}/debian/disk.img", disk], check=True)
-        options = ("--engine", engine, "--cpus", "2", "--kernel", f"{files}/kernel/vmlinuz",
+        options = ("--engine", engine, "--cpus", cpus, "--kernel", f"{files}/kernel/vmlinuz",
                    "--initrd", f"{files}/initramfs", "--cmdline", "console=ttyS0 lodge.init=/sbin/init",
                    "--disk", f"{disk},format=raw", "--net", "user", "--monitor", monitor)
         with Guest(lodge, *options, memory="1G") as guest:
             try:
                 log_in(guest)
                 tap.check(True, "it boots to its login prompt, and root comes in")
-                inspect(tap, guest)
+                inspect(tap, guest, cpus)
                 shake(tap, guest)
                 tap.no_complaint(guest.run("dmesg")[1], "the kernel has no complaint after the work")
                 guest.send("reboot")

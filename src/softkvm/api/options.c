@@ -10,6 +10,8 @@
 #include "softkvm/jit/jit.h"
 #include "softkvm/softkvm.h"
 
+#define VERIFY_RUNS 16u /* of each block: then it has met most of what it will */
+
 static _Atomic bool want_stats;
 
 /* The option is `name`, whatever follows it. */
@@ -18,20 +20,29 @@ static bool is(const char *option, size_t len, const char *name)
 	return len == strlen(name) && memcmp(option, name, len) == 0;
 }
 
-static int set_cache(const char *mib, size_t len)
+/* A number of up to seven digits. */
+static bool number(const char *text, size_t len, unsigned *ret)
 {
 	unsigned v = 0;
 
-	if (len == 0 || len > 4) {
-		return -EINVAL;
+	if (len == 0 || len > 7) {
+		return false;
 	}
 	for (size_t i = 0; i < len; i++) {
-		if (mib[i] < '0' || mib[i] > '9') {
-			return -EINVAL;
+		if (text[i] < '0' || text[i] > '9') {
+			return false;
 		}
-		v = v * 10 + (unsigned)(mib[i] - '0');
+		v = v * 10 + (unsigned)(text[i] - '0');
 	}
-	if (v < JIT_CACHE_MIB_MIN || v > JIT_CACHE_MIB_MAX) {
+	*ret = v;
+	return true;
+}
+
+static int set_cache(const char *mib, size_t len)
+{
+	unsigned v;
+
+	if (!number(mib, len, &v) || v < JIT_CACHE_MIB_MIN || v > JIT_CACHE_MIB_MAX) {
 		return -EINVAL;
 	}
 	jit_options.cache_mib = v;
@@ -49,10 +60,14 @@ static int set_one(const char *option, size_t len)
 		jit_options.perf_map = true;
 	} else if (is(option, len, "dump")) {
 		jit_options.dump = true;
+	} else if (is(option, len, "verify")) {
+		jit_options.verify = VERIFY_RUNS;
 	} else if (is(option, len, "eager")) {
 		jit_options.eager = true;
 	} else if (len > 6 && memcmp(option, "cache=", 6) == 0) {
 		return set_cache(option + 6, len - 6);
+	} else if (len > 7 && memcmp(option, "verify=", 7) == 0) {
+		return number(option + 7, len - 7, &jit_options.verify) ? 0 : -EINVAL;
 	} else {
 		return -EINVAL;
 	}

@@ -19,11 +19,20 @@ struct vcpu;
 /* Settings for the process (softkvm_set_options), before the first VM. */
 struct jit_options {
 	bool off;
+<<<<<<< ours
 	bool perf_map;      /* write /tmp/perf-PID.map */
 	bool dump;          /* every block's host code to stderr */
 	bool eager;         /* translate code when it first runs: for tests */
 	bool keep_faults;   /* jit_run() comes back with a page fault: for tests */
 	bool count;         /* which operations call C, or are interpreted */
+=======
+	bool perf_map;    /* write /tmp/perf-PID.map */
+	bool dump;        /* every block's host code to stderr */
+	bool eager;       /* translate code when it first runs: for tests */
+	bool keep_faults; /* jit_run() returns with faults, instead of delivering some: for tests */
+	bool count;       /* which operations call C, or are interpreted */
+	unsigned verify;  /* compare so many runs of each block with the interpreter's */
+>>>>>>> theirs
 	unsigned cache_mib; /* bound of the code cache */
 };
 extern struct jit_options jit_options;
@@ -66,6 +75,12 @@ void jit_wrote(struct vm *vm, const uint8_t *host, size_t len);
 void jit_page_to_data(struct vm *vm, const uint8_t *host);
 /* REQ_JIT: drop write tags of pages that become code. */
 void jit_drop_write_tags(struct vcpu *cpu);
+/*
+ * While the translator is verified (jit/verify.c; cpu->jit.log is not NULL): the instruction is
+ * about to write [host, host+len), or touches a device.
+ */
+void jit_log_write(struct vcpu *cpu, uint8_t *host, size_t len);
+void jit_log_device(struct vcpu *cpu);
 /* The page got an execute tag: is it what was translated? */
 void jit_page_fetched(struct vm *vm, const uint8_t *host);
 /* All blocks, e.g. because slots go away; no vCPU is inside the guest. */

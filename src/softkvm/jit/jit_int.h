@@ -115,6 +115,7 @@ struct jit_block {
 	struct {
 		uint16_t start, end;
 	} range[BLOCK_RANGES]; /* of the page: bytes that it depends on */
+	uint32_t checks;       /* runs that were verified */
 	uint16_t insns, region;
 	const uint8_t *enter;          /* flags in the host's */
 	const uint8_t *enter_memory;   /* flags in vcpu.cc */
@@ -251,6 +252,16 @@ void jit_page_verify(struct jit *jit, struct jit_page *page);
 void jit_trace_init(void);
 void jit_trace_block(struct jit *jit, const struct jit_block *b);
 
+/* --- verify.c ------------------------------------------------------------------------------- */
+/* Run the block at cpu->rip both ways. As jit_enter(). */
+enum jit_exit jit_verify(struct vcpu *cpu, struct jit_block *b);
+void jit_verify_report(const struct vcpu *cpu);
+/* Does it run as it likes? Else all of its runs come by jit_verify(). */
+static inline bool jit_verified(const struct jit_block *b)
+{
+	return likely(b->checks >= jit_options.verify);
+}
+
 /* --- glue.c -------------------------------------------------------------------------------- */
 void jit_glue_make(struct jit *jit, struct code *c);
 
@@ -262,6 +273,9 @@ void jit_glue_make(struct jit *jit, struct code *c);
 struct jit_block *jit_translate(struct vcpu *cpu, struct jit_page *page, struct jit_page *next,
 				bool *ret_next, bool careful);
 struct tr *tr_new(void); /* freed by free() */
+
+/* --- run.c ----------------------------------------------------------------------------------- */
+enum jit_exit jit_enter(struct vcpu *cpu, const struct jit_block *b);
 
 /* --- run.c: called by translated code -------------------------------------------------------- */
 const uint8_t *jit_call_indirect(struct vcpu *cpu);

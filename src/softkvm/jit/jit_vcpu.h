@@ -40,7 +40,9 @@ struct jit_vcpu {
 	uint8_t vectors_live;     /* the guest's vector registers are in the host's */
 	uint8_t sse_off, avx_off; /* nonzero: not so, or instructions of the class may not run */
 	uint8_t x87_off;          /* x87 and MMX instructions may trap */
+	bool alone;               /* do not leave the block for another one: see verify.c */
 	struct jit_op_counts *op_counts; /* NULL: not wanted */
+	struct verify *verify, *log;     /* of verify.c; the second while accesses are logged */
 	uint8_t guard[GUARD_COUNT];
 	uint8_t page_fault;           /* cpu->fault is what the memory access that failed raises */
 	uint8_t irq_waits;            /* an interrupt may be due as soon as IF is set */

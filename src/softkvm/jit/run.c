@@ -278,8 +278,8 @@ static const uint8_t *code_here(struct vcpu *cpu, bool remember)
 		cpu->jit.result = JIT_LOOP;
 		return NULL;
 	}
-	b = block_here(cpu, &page);
-	if (!b) {
+	b = cpu->jit.alone ? NULL : block_here(cpu, &page);
+	if (!b || !jit_verified(b)) {
 		cpu->jit.result = JIT_MISS;
 		return NULL;
 	}
@@ -307,10 +307,14 @@ const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e)
 		cpu->jit.result = JIT_LOOP;
 		return NULL;
 	}
+	cpu->jit.result = JIT_MISS;
+	if (unlikely(cpu->jit.alone)) {
+		return NULL;
+	}
 	page = fetch_page(cpu);
 	pthread_mutex_lock(&jit->lock);
 	b = page ? jit_find(jit, e->target, cpu->key, page) : NULL;
-	if (b && b->crosses) {
+	if (b && (b->crosses || !jit_verified(b))) {
 		b = NULL; /* its second page counts, too */
 	}
 	if (b && page == e->from->host && cpu->key == (e->from->key & ~KEY_CAREFUL)) {
@@ -332,7 +336,7 @@ const uint8_t *jit_call_careful(struct vcpu *cpu)
 	bool more;
 
 	cpu->jit.result = JIT_INTERPRET;
-	if (page == 0) {
+	if (page == 0 || cpu->jit.alone) {
 		return NULL;
 	}
 	pthread_mutex_lock(&jit->lock);
@@ -489,14 +493,16 @@ void *jit_call_memory(struct vcpu *cpu, gva_t lin, uint32_t what, const uint8_t 
 /* Nothing of the instruction has been done: what it raised is delivered here. */
 bool jit_call_fault(struct vcpu *cpu)
 {
-	cpu->jit.exec = jit_options.keep_faults ? EXEC_FAULT : event_deliver_fault(cpu);
+	bool keep = jit_options.keep_faults || cpu->jit.alone;
+
+	cpu->jit.exec = keep ? EXEC_FAULT : event_deliver_fault(cpu);
 	return may_go_on(cpu, (enum exec_result)cpu->jit.exec);
 }
 
 /* --- the loop
  * ----------------------------------------------------------------------------------------- */
 
-static enum jit_exit enter(struct vcpu *cpu, const struct jit_block *b)
+enum jit_exit jit_enter(struct vcpu *cpu, const struct jit_block *b)
 {
 	int (*fn)(struct vcpu *, const uint8_t *);
 
@@ -560,7 +566,7 @@ static enum exec_result run_inside(struct vcpu *cpu)
 			b = maybe_translate(cpu, page);
 		}
 		if (b) {
-			switch (enter(cpu, b)) {
+			switch (jit_verified(b) ? jit_enter(cpu, b) : jit_verify(cpu, b)) {
 			case JIT_LOOP:
 				sample(cpu);
 				return EXEC_END;
@@ -647,6 +653,7 @@ void jit_mode_changed(struct vcpu *cpu)
 void jit_vcpu_done(struct vcpu *cpu)
 {
 	free(cpu->jit.op_counts);
+	free(cpu->jit.verify);
 }
 
 void jit_vcpu_init(struct vcpu *cpu)

@@ -121,6 +121,7 @@ void jit_report(const struct vm *vm)
 			(unsigned long long)j->stats.linked, (unsigned long long)j->stats.misses,
 			(unsigned long long)j->stats.renewed, (unsigned long long)j->stats.memory,
 			(unsigned long long)j->stats.handlers);
+		jit_verify_report(vm->vcpus[i]);
 		if (j->op_counts) {
 			report_ops("handled by C", j->op_counts->handled);
 			report_ops("interpreted blocks begin with", j->op_counts->interpreted);

@@ -346,14 +346,30 @@ static void copy_once(void *dst, const void *src, unsigned size)
 static bool part_read(struct vcpu *cpu, const struct target *t, void *out, unsigned len)
 {
 	if (!t->host) {
+		if (unlikely(cpu->jit.log)) {
+			jit_log_device(cpu);
+		}
 		return io_mmio_read(cpu, t->gpa, out, len);
 	}
 	copy_once(out, t->host, len);
 	return true;
 }
 
+/* For jit/verify.c. */
+static void log_write(struct vcpu *cpu, uint8_t *host, size_t len)
+{
+	if (host) {
+		jit_log_write(cpu, host, len);
+	} else {
+		jit_log_device(cpu);
+	}
+}
+
 static bool part_write(struct vcpu *cpu, const struct target *t, const void *in, unsigned len)
 {
+	if (unlikely(cpu->jit.log)) {
+		log_write(cpu, t->host, len);
+	}
 	if (!t->host) {
 		return io_mmio_write(cpu, t->gpa, in, len);
 	}
@@ -447,6 +463,9 @@ unsigned mmu_run(struct vcpu *cpu, gva_t lin, enum mmu_access acc, bool down, un
 	}
 	n = down ? off + size : 4096 - off;
 	if (acc != ACC_READ) {
+		if (unlikely(cpu->jit.log)) {
+			log_write(cpu, down ? t.host - off : t.host, n);
+		}
 		jit_page_to_data(cpu->vm, t.host);
 		code_wrote(cpu, down ? t.host - off : t.host, n);
 	}
@@ -484,6 +503,9 @@ void *mmu_rmw_slow(struct vcpu *cpu, gva_t lin, unsigned size, bool *ret_slow)
 		return NULL;
 	}
 	watch_check(cpu, lin, size, true);
+	if (unlikely(cpu->jit.log)) {
+		log_write(cpu, s.part[0].host, size);
+	}
 	jit_page_to_data(cpu->vm, s.part[0].host);
 	code_wrote(cpu, s.part[0].host, size);
 	*ret_slow = false;
