@@ -19,20 +19,12 @@ struct vcpu;
 /* Settings for the process (softkvm_set_options), before the first VM. */
 struct jit_options {
 	bool off;
-<<<<<<< ours
-	bool perf_map;      /* write /tmp/perf-PID.map */
-	bool dump;          /* every block's host code to stderr */
-	bool eager;         /* translate code when it first runs: for tests */
-	bool keep_faults;   /* jit_run() comes back with a page fault: for tests */
-	bool count;         /* which operations call C, or are interpreted */
-=======
 	bool perf_map;    /* write /tmp/perf-PID.map */
 	bool dump;        /* every block's host code to stderr */
 	bool eager;       /* translate code when it first runs: for tests */
 	bool keep_faults; /* jit_run() returns with faults, instead of delivering some: for tests */
 	bool count;       /* which operations call C, or are interpreted */
 	unsigned verify;  /* compare so many runs of each block with the interpreter's */
->>>>>>> theirs
 	unsigned cache_mib; /* bound of the code cache */
 };
 extern struct jit_options jit_options;
