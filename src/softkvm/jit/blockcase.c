@@ -85,7 +85,7 @@ static void load_memory(struct bc *b)
 	memcpy(page_at(b, AREA_WINDOW, 1), b->fill + DT_PAGE, DT_PAGE);
 	memcpy(page_at(b, AREA_RO, 0), b->fill_ro, DT_PAGE);
 	for (unsigned i = 0; i < DT_PAGE; i += 8) {
-		store_le64(page_at(b, AREA_STACK, 0) + i, 0x0101010101010101 * (i >> 3));
+		store_le64(page_at(b, AREA_STACK, 0) + i, 0x0101010101010101ull * (i >> 3));
 	}
 	memset(page_at(b, AREA_COUNTER, 0), 0, DT_PAGE);
 	store_le32(page_at(b, AREA_COUNTER, 0), BC_LOOPS);
