@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "block/block_int.h"
+#include "block/cursor_int.h"
 #include "block/file.h"
 
 struct file_fd {
@@ -23,14 +24,22 @@ static struct file_fd *from_file(struct file *f)
 	return container_of(f, struct file_fd, file);
 }
 
-static uint64_t iov_bytes(const struct iovec *iov, unsigned count)
+int cursor_move(struct cursor *c, struct file *f, bool write, uint64_t len, uint64_t offset)
 {
-	uint64_t n = 0;
+	while (len) {
+		struct iovec iov[CURSOR_BATCH];
+		unsigned n = cursor_batch(c, iov, len);
+		uint64_t bytes = iov_bytes(iov, n);
+		int r = write ? file_writev(f, iov, n, offset) : file_readv(f, iov, n, offset);
 
-	for (unsigned i = 0; i < count; i++) {
-		n += iov[i].iov_len;
+		if (r < 0) {
+			return r;
+		}
+		cursor_advance(c, bytes);
+		offset += bytes;
+		len -= bytes;
 	}
-	return n;
+	return 0;
 }
 
 static struct block_req request(enum block_op op, uint64_t at, uint64_t len)

@@ -408,28 +408,6 @@ struct file *image_file(struct image *i)
 /* --- reading ------------------------------------------------------------------------------------
  */
 
-static int read_raw(struct file *f, uint64_t offset, struct cursor *c, uint64_t len)
-{
-	while (len) {
-		struct iovec iov[CURSOR_BATCH];
-		unsigned n = cursor_batch(c, iov, len);
-		uint64_t bytes = 0;
-		int r;
-
-		for (unsigned i = 0; i < n; i++) {
-			bytes += iov[i].iov_len;
-		}
-		r = file_readv(f, iov, n, offset);
-		if (r < 0) {
-			return r;
-		}
-		cursor_advance(c, bytes);
-		offset += bytes;
-		len -= bytes;
-	}
-	return 0;
-}
-
 static int read_packed(struct qcow2 *q, const struct qcow2_extent *x, uint64_t offset,
 		       struct cursor *c)
 {
@@ -462,7 +440,7 @@ static int read_own(struct image *i, uint64_t offset, struct cursor *c, uint64_t
 	*ret_behind = false;
 	*ret_len = len;
 	if (!i->q) {
-		return read_raw(i->file, offset, c, len);
+		return cursor_move(c, i->file, false, len, offset);
 	}
 	r = qcow2_lookup(i->q, offset, len, &x);
 	if (r < 0) {
@@ -470,7 +448,7 @@ static int read_own(struct image *i, uint64_t offset, struct cursor *c, uint64_t
 	}
 	*ret_len = x.len;
 	if (x.kind == QCOW2_DATA) {
-		r = read_raw(qcow2_data_file(i->q), x.host, c, x.len);
+		r = cursor_move(c, qcow2_data_file(i->q), false, x.len, x.host);
 	} else if (x.kind == QCOW2_COMPRESSED) {
 		r = read_packed(i->q, &x, offset, c);
 	} else if (x.kind == QCOW2_UNALLOCATED && i->backing) {

@@ -2,24 +2,10 @@
 /* Opening, creating and closing a qcow2 image. */
 #include "block/qcow2.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "block/qcow2_int.h"
-
-__attribute__((format(printf, 4, 5))) static int fail(int err, char *error, size_t size,
-						      const char *fmt, ...)
-{
-	va_list ap;
-
-	if (error && size) {
-		va_start(ap, fmt);
-		vsnprintf(error, size, fmt, ap);
-		va_end(ap);
-	}
-	return err;
-}
 
 /* --- life ------------------------------------------------------------------------------- */
 
@@ -101,8 +87,8 @@ static int load_tables(struct qcow2 *q, char *error, size_t error_size)
 		q->rt_size = (uint64_t)q->rt_clusters * (q->cluster_bytes / 8);
 		r = load_table(q, q->rt_offset, q->rt_size, size, &q->rt);
 	}
-	return r < 0 ? fail(r, error, error_size, "its tables cannot be read: %s",
-			    r == -EUCLEAN ? "they lie behind the file's end" : strerror(-r))
+	return r < 0 ? q_fail(r, error, error_size, "its tables cannot be read: %s",
+			      r == -EUCLEAN ? "they lie behind the file's end" : strerror(-r))
 		     : 0;
 }
 
@@ -126,13 +112,13 @@ static int check_bitmaps(struct qcow2 *q, const struct qcow2_options *o, char *e
 	int r = q->has_bitmaps ? q_bitmaps_walk(q, &v) : 0;
 
 	if (r < 0) {
-		return fail(r, error, size, "its bitmaps cannot be read: %s", strerror(-r));
+		return q_fail(r, error, size, "its bitmaps cannot be read: %s", strerror(-r));
 	}
 	if (name && !o->allow_bitmaps) {
-		return fail(-ENOTSUP, error, size,
-			    "its bitmap '%s' records writes, which is not supported; remove it: "
-			    "qemu-img bitmap --remove FILE '%s'",
-			    name, name);
+		return q_fail(-ENOTSUP, error, size,
+			      "its bitmap '%s' records writes, which is not supported; remove it: "
+			      "qemu-img bitmap --remove FILE '%s'",
+			      name, name);
 	}
 	if (name) {
 		q->autoclear &= ~(uint64_t)QA_BITMAPS; /* they are void from now on */
@@ -146,12 +132,12 @@ static int check_data_file(struct qcow2 *q, const struct qcow2_options *o, char 
 	bool has = q->incompatible & QI_DATA_FILE;
 
 	if (has && !o->data) {
-		return fail(-EINVAL, error, size,
-			    "its data lie in another file%s%s; state it: data-file=FILE",
-			    q->data_name ? ": " : "", q->data_name ? q->data_name : "");
+		return q_fail(-EINVAL, error, size,
+			      "its data lie in another file%s%s; state it: data-file=FILE",
+			      q->data_name ? ": " : "", q->data_name ? q->data_name : "");
 	}
 	if (!has && o->data) {
-		return fail(-EINVAL, error, size, "has no external data file, but one is stated");
+		return q_fail(-EINVAL, error, size, "has no external data file, but one is stated");
 	}
 	if (has) {
 		q->data = o->data;
@@ -165,12 +151,12 @@ static int repair_dirty(struct qcow2 *q, char *error, size_t size)
 	int r = qcow2_check(q, QCOW2_REPAIR_ALL, &c);
 
 	if (r < 0) {
-		return fail(r, error, size, "was not closed cleanly and cannot be repaired: %s",
-			    strerror(-r));
+		return q_fail(r, error, size, "was not closed cleanly and cannot be repaired: %s",
+			      strerror(-r));
 	}
 	if (c.corruptions) {
-		return fail(-EUCLEAN, error, size,
-			    "was not closed cleanly and is damaged; see: lodge image check");
+		return q_fail(-EUCLEAN, error, size,
+			      "was not closed cleanly and is damaged; see: lodge image check");
 	}
 	return 0;
 }
@@ -186,9 +172,9 @@ static int prepare_writing(struct qcow2 *q, const struct qcow2_options *o, char 
 		return r;
 	}
 	if ((q->incompatible & QI_CORRUPT) && !o->no_repair) {
-		return fail(-EUCLEAN, error, size,
-			    "is marked as damaged; open it read-only, or repair it: "
-			    "lodge image check --repair");
+		return q_fail(-EUCLEAN, error, size,
+			      "is marked as damaged; open it read-only, or repair it: "
+			      "lodge image check --repair");
 	}
 	if ((q->incompatible & QI_DIRTY) && !o->no_repair) {
 		return repair_dirty(q, error, size);
@@ -197,7 +183,7 @@ static int prepare_writing(struct qcow2 *q, const struct qcow2_options *o, char 
 		q->autoclear &= QA_KNOWN; /* what is not known here will not be kept right */
 		r = q_header_write(q);
 	}
-	return r < 0 ? fail(r, error, size, "its header cannot be written: %s", strerror(-r)) : 0;
+	return r < 0 ? q_fail(r, error, size, "its header cannot be written: %s", strerror(-r)) : 0;
 }
 
 static int open_all(struct qcow2 *q, const struct qcow2_options *o, char *error, size_t size)
@@ -227,7 +213,7 @@ int qcow2_open(struct file *file, const struct qcow2_options *o, char *error, si
 	int r;
 
 	if (!q) {
-		return fail(-ENOMEM, error, error_size, "out of memory");
+		return q_fail(-ENOMEM, error, error_size, "out of memory");
 	}
 	q->readonly = o->readonly;
 	r = open_all(q, o, error, error_size);
@@ -245,7 +231,7 @@ int qcow2_open_header(struct file *file, char *error, size_t error_size, struct 
 	int r;
 
 	if (!q) {
-		return fail(-ENOMEM, error, error_size, "out of memory");
+		return q_fail(-ENOMEM, error, error_size, "out of memory");
 	}
 	q->readonly = q->header_only = true;
 	r = q_header_read(q, error, error_size);
@@ -329,26 +315,27 @@ static int check_shape(const struct qcow2_create_options *o, uint32_t version, u
 		       uint32_t bits, char *error, size_t size)
 {
 	if (version != 2 && version != 3) {
-		return fail(-EINVAL, error, size, "version %u: give 2 or 3 (compat=0.10 or 1.1)",
-			    version);
+		return q_fail(-EINVAL, error, size, "version %u: give 2 or 3 (compat=0.10 or 1.1)",
+			      version);
 	}
 	if (cluster < BIT(QCOW2_CLUSTER_BITS_MIN) || cluster > BIT(QCOW2_CLUSTER_BITS_MAX) ||
 	    cluster & (cluster - 1)) {
-		return fail(-EINVAL, error, size,
-			    "cluster_size %u: give a power of 2 from 512 to 2M", cluster);
+		return q_fail(-EINVAL, error, size,
+			      "cluster_size %u: give a power of 2 from 512 to 2M", cluster);
 	}
 	if (!bits || bits > 64 || bits & (bits - 1)) {
-		return fail(-EINVAL, error, size,
-			    "refcount_bits %u: give a power of 2 from 1 to 64", bits);
+		return q_fail(-EINVAL, error, size,
+			      "refcount_bits %u: give a power of 2 from 1 to 64", bits);
 	}
 	if (version == 2 &&
 	    (bits != 16 || o->zstd || o->extended_l2 || o->lazy_refcounts || o->data_file_name)) {
-		return fail(-EINVAL, error, size,
-			    "version 2 has refcounts of 16 bits and no zstd, extended L2 entries, "
-			    "lazy refcounts or data file; take version 3 (compat=1.1)");
+		return q_fail(
+			-EINVAL, error, size,
+			"version 2 has refcounts of 16 bits and no zstd, extended L2 entries, "
+			"lazy refcounts or data file; take version 3 (compat=1.1)");
 	}
 	if (o->extended_l2 && cluster < BIT(QCOW2_EXT_CLUSTER_BITS)) {
-		return fail(-EINVAL, error, size, "extended_l2 needs clusters of 16K or more");
+		return q_fail(-EINVAL, error, size, "extended_l2 needs clusters of 16K or more");
 	}
 	return 0;
 }
@@ -356,20 +343,20 @@ static int check_shape(const struct qcow2_create_options *o, uint32_t version, u
 static int check_names(const struct qcow2_create_options *o, char *error, size_t size)
 {
 	if (!o->backing_name != !o->backing_format) {
-		return fail(-EINVAL, error, size,
-			    "a backing file and its format are given together or not at all");
+		return q_fail(-EINVAL, error, size,
+			      "a backing file and its format are given together or not at all");
 	}
 	if (o->backing_name &&
 	    (!*o->backing_name || strlen(o->backing_name) > QCOW2_BACKING_NAME_MAX)) {
-		return fail(-EINVAL, error, size, "a backing file's name has 1 to %d bytes",
-			    QCOW2_BACKING_NAME_MAX);
+		return q_fail(-EINVAL, error, size, "a backing file's name has 1 to %d bytes",
+			      QCOW2_BACKING_NAME_MAX);
 	}
 	if (o->data_file_raw && (!o->data_file_name || o->backing_name)) {
-		return fail(-EINVAL, error, size,
-			    "data_file_raw needs a data file and allows no backing file");
+		return q_fail(-EINVAL, error, size,
+			      "data_file_raw needs a data file and allows no backing file");
 	}
 	if (o->size > (uint64_t)INT64_MAX - BIT(21)) {
-		return fail(-EINVAL, error, size, "the size is too large");
+		return q_fail(-EINVAL, error, size, "the size is too large");
 	}
 	return 0;
 }
@@ -497,7 +484,7 @@ int qcow2_create(struct file *file, const struct qcow2_create_options *o, char *
 	int r;
 
 	if (!q) {
-		return fail(-ENOMEM, error, error_size, "out of memory");
+		return q_fail(-ENOMEM, error, error_size, "out of memory");
 	}
 	r = check_shape(o, o->version ? o->version : 3, o->cluster_bytes ? o->cluster_bytes : 65536,
 			o->refcount_bits ? o->refcount_bits : 16, error, error_size);
@@ -520,11 +507,12 @@ int qcow2_create(struct file *file, const struct qcow2_create_options *o, char *
 	free(cluster);
 	q_free(q);
 	if (r == -EFBIG) {
-		return fail(r, error, error_size,
-			    "a disk of this size needs larger clusters; give cluster_size");
+		return q_fail(r, error, error_size,
+			      "a disk of this size needs larger clusters; give cluster_size");
 	}
-	return r < 0 ? fail(r, error, error_size, "cannot be made: %s",
-			    r == -ENOSPC ? "no space is left, or the names do not fit in a cluster"
-					 : strerror(-r))
+	return r < 0 ? q_fail(r, error, error_size, "cannot be made: %s",
+			      r == -ENOSPC
+				      ? "no space is left, or the names do not fit in a cluster"
+				      : strerror(-r))
 		     : 0;
 }

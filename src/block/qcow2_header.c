@@ -13,8 +13,7 @@
 
 #define FEATURE_ROW_BYTES 48
 
-__attribute__((format(printf, 4, 5))) static int fail(int err, char *error, size_t size,
-						      const char *fmt, ...)
+int q_fail(int err, char *error, size_t size, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -89,10 +88,10 @@ static int check_features(struct qcow2 *q, const uint8_t *table, size_t bytes, c
 		return 0;
 	}
 	unknown_name(table, bytes, (unsigned)__builtin_ctzll(unknown), name, sizeof(name));
-	return fail(-ENOTSUP, error, size,
-		    "needs the incompatible feature %u%s, which is not known here; convert it by "
-		    "the program that made it",
-		    (unsigned)__builtin_ctzll(unknown), name);
+	return q_fail(-ENOTSUP, error, size,
+		      "needs the incompatible feature %u%s, which is not known here; convert it by "
+		      "the program that made it",
+		      (unsigned)__builtin_ctzll(unknown), name);
 }
 
 static int check_geometry(struct qcow2 *q, const uint8_t *h, char *error, size_t size)
@@ -101,29 +100,30 @@ static int check_geometry(struct qcow2 *q, const uint8_t *h, char *error, size_t
 	uint32_t method = load_be32(h + QH_CRYPT);
 
 	if (q->cluster_bits < QCOW2_CLUSTER_BITS_MIN || q->cluster_bits > QCOW2_CLUSTER_BITS_MAX) {
-		return fail(-EUCLEAN, error, size, "clusters of 2^%u bytes are not allowed",
-			    q->cluster_bits);
+		return q_fail(-EUCLEAN, error, size, "clusters of 2^%u bytes are not allowed",
+			      q->cluster_bits);
 	}
 	if (method) {
-		return fail(-ENOTSUP, error, size,
-			    "%s is not supported; decrypt it: qemu-img convert",
-			    method < ARRAY_SIZE(crypt) ? crypt[method] : "an unknown encryption");
+		return q_fail(-ENOTSUP, error, size,
+			      "%s is not supported; decrypt it: qemu-img convert",
+			      method < ARRAY_SIZE(crypt) ? crypt[method] : "an unknown encryption");
 	}
 	if (q->refcount_order > QCOW2_REFCOUNT_ORDER_MAX) {
-		return fail(-EUCLEAN, error, size, "reference counts of 2^%u bits are not allowed",
-			    q->refcount_order);
+		return q_fail(-EUCLEAN, error, size,
+			      "reference counts of 2^%u bits are not allowed", q->refcount_order);
 	}
 	if ((q->incompatible & QI_EXTENDED_L2) && q->cluster_bits < QCOW2_EXT_CLUSTER_BITS) {
-		return fail(-EUCLEAN, error, size, "extended L2 entries in clusters below 16 KiB");
+		return q_fail(-EUCLEAN, error, size,
+			      "extended L2 entries in clusters below 16 KiB");
 	}
 	if (q->header_length < (q->version == 2 ? QH_V2_BYTES : QH_V3_BYTES) ||
 	    q->header_length > BIT(q->cluster_bits) || q->header_length % 8) {
-		return fail(-EUCLEAN, error, size, "a header of %u bytes is not allowed",
-			    q->header_length);
+		return q_fail(-EUCLEAN, error, size, "a header of %u bytes is not allowed",
+			      q->header_length);
 	}
 	if (q->size > (uint64_t)INT64_MAX - BIT(21)) {
-		return fail(-EUCLEAN, error, size, "a disk of %llu bytes is not allowed",
-			    (unsigned long long)q->size);
+		return q_fail(-EUCLEAN, error, size, "a disk of %llu bytes is not allowed",
+			      (unsigned long long)q->size);
 	}
 	return 0;
 }
@@ -133,10 +133,11 @@ static int check_compression(struct qcow2 *q, const uint8_t *h, char *error, siz
 	unsigned type = q->header_length > QH_COMPRESSION && q->version > 2 ? h[QH_COMPRESSION] : 0;
 
 	if (type >= QCOW2_COMPRESSION_COUNT) {
-		return fail(-ENOTSUP, error, size, "compression type %u is not known here", type);
+		return q_fail(-ENOTSUP, error, size, "compression type %u is not known here", type);
 	}
 	if ((type != QCOW2_ZLIB) != !!(q->incompatible & QI_COMPRESSION)) {
-		return fail(-EUCLEAN, error, size, "its compression type contradicts its features");
+		return q_fail(-EUCLEAN, error, size,
+			      "its compression type contradicts its features");
 	}
 	q->compression = type;
 	return 0;
@@ -168,27 +169,28 @@ static int check_tables(struct qcow2 *q, char *error, size_t size)
 	uint64_t rt_bytes = (uint64_t)q->rt_clusters * q->cluster_bytes;
 
 	if (l1_bytes > QCOW2_L1_BYTES_MAX) {
-		return fail(-EUCLEAN, error, size, "an L1 table of %u entries is too large",
-			    q->l1_size);
+		return q_fail(-EUCLEAN, error, size, "an L1 table of %u entries is too large",
+			      q->l1_size);
 	}
 	if (q->l1_size < q_l1_needed(q, q->size)) {
-		return fail(-EUCLEAN, error, size, "its L1 table is too small for its size");
+		return q_fail(-EUCLEAN, error, size, "its L1 table is too small for its size");
 	}
 	if (q->l1_size && !table_ok(q, q->l1_offset, l1_bytes)) {
-		return fail(-EUCLEAN, error, size, "its L1 table is at a bad place");
+		return q_fail(-EUCLEAN, error, size, "its L1 table is at a bad place");
 	}
 	if (!q->rt_clusters || rt_bytes > QCOW2_RT_BYTES_MAX) {
-		return fail(-EUCLEAN, error, size, "a refcount table of %u clusters is not allowed",
-			    q->rt_clusters);
+		return q_fail(-EUCLEAN, error, size,
+			      "a refcount table of %u clusters is not allowed", q->rt_clusters);
 	}
 	if (!table_ok(q, q->rt_offset, rt_bytes)) {
-		return fail(-EUCLEAN, error, size, "its refcount table is at a bad place");
+		return q_fail(-EUCLEAN, error, size, "its refcount table is at a bad place");
 	}
 	if (q->snapshot_count > QCOW2_SNAPSHOTS_MAX) {
-		return fail(-EUCLEAN, error, size, "%u snapshots are too many", q->snapshot_count);
+		return q_fail(-EUCLEAN, error, size, "%u snapshots are too many",
+			      q->snapshot_count);
 	}
 	if (q->snapshot_count && !table_ok(q, q->snapshots_offset, 8)) {
-		return fail(-EUCLEAN, error, size, "its snapshot table is at a bad place");
+		return q_fail(-EUCLEAN, error, size, "its snapshot table is at a bad place");
 	}
 	return 0;
 }
@@ -204,7 +206,7 @@ static int read_bitmaps(struct qcow2 *q, const uint8_t *x, uint32_t len, char *e
 		return 0; /* a program that does not know them has written to the image: void */
 	}
 	if (len != 24) {
-		return fail(-EUCLEAN, error, size, "its bitmaps' header is damaged");
+		return q_fail(-EUCLEAN, error, size, "its bitmaps' header is damaged");
 	}
 	q->bitmap_count = load_be32(x);
 	q->bitmap_dir_bytes = load_be64(x + 8);
@@ -212,7 +214,7 @@ static int read_bitmaps(struct qcow2 *q, const uint8_t *x, uint32_t len, char *e
 	if (!q->bitmap_count || q->bitmap_count > QCOW2_BITMAPS_MAX ||
 	    q->bitmap_dir_bytes > QCOW2_BITMAP_DIR_MAX ||
 	    !table_ok(q, q->bitmap_dir_offset, q->bitmap_dir_bytes)) {
-		return fail(-EUCLEAN, error, size, "its bitmaps' directory is at a bad place");
+		return q_fail(-EUCLEAN, error, size, "its bitmaps' directory is at a bad place");
 	}
 	q->has_bitmaps = true;
 	return 0;
@@ -225,22 +227,23 @@ static int read_extension(struct qcow2 *q, uint32_t type, const uint8_t *x, uint
 	case QX_BACKING_FORMAT:
 		free(q->backing_format);
 		q->backing_format = take_string(x, len);
-		return q->backing_format && len < 32 ? 0
-						     : fail(-EUCLEAN, error, size,
-							    "its backing file's format is damaged");
+		return q->backing_format && len < 32
+			       ? 0
+			       : q_fail(-EUCLEAN, error, size,
+					"its backing file's format is damaged");
 	case QX_DATA_FILE:
 		free(q->data_name);
 		q->data_name = take_string(x, len);
 		return q->data_name
 			       ? 0
-			       : fail(-EUCLEAN, error, size, "its data file's name is damaged");
+			       : q_fail(-EUCLEAN, error, size, "its data file's name is damaged");
 	case QX_FEATURES:
 		return check_features(q, x, len, error, size);
 	case QX_BITMAPS:
 		return read_bitmaps(q, x, len, error, size);
 	case QX_ENCRYPTION:
-		return fail(-ENOTSUP, error, size,
-			    "LUKS encryption is not supported; decrypt it: qemu-img convert");
+		return q_fail(-ENOTSUP, error, size,
+			      "LUKS encryption is not supported; decrypt it: qemu-img convert");
 	default:
 		return 0; /* not to be known is no harm; it stays where it is */
 	}
@@ -260,7 +263,7 @@ static int read_extensions(struct qcow2 *q, const uint8_t *cluster, size_t end, 
 			return 0;
 		}
 		if (len > end - at) {
-			return fail(-EUCLEAN, error, size, "a header extension is too long");
+			return q_fail(-EUCLEAN, error, size, "a header extension is too long");
 		}
 		r = read_extension(q, type, cluster + at, len, error, size);
 		if (r < 0) {
@@ -283,12 +286,13 @@ static int read_backing_name(struct qcow2 *q, const uint8_t *cluster, uint64_t *
 	}
 	if (len > QCOW2_BACKING_NAME_MAX || !len || at < q->header_length ||
 	    !range_within(at, len, q->cluster_bytes)) {
-		return fail(-EUCLEAN, error, size, "its backing file's name is at a bad place");
+		return q_fail(-EUCLEAN, error, size, "its backing file's name is at a bad place");
 	}
 	q->backing_name = take_string(cluster + at, len);
 	*ret_end = at;
-	return q->backing_name ? 0
-			       : fail(-EUCLEAN, error, size, "its backing file's name is damaged");
+	return q->backing_name
+		       ? 0
+		       : q_fail(-EUCLEAN, error, size, "its backing file's name is damaged");
 }
 
 static int read_cluster(struct qcow2 *q, const uint8_t *fixed, char *error, size_t size)
@@ -298,11 +302,11 @@ static int read_cluster(struct qcow2 *q, const uint8_t *fixed, char *error, size
 	int r;
 
 	if (!cluster) {
-		return fail(-ENOMEM, error, size, "out of memory");
+		return q_fail(-ENOMEM, error, size, "out of memory");
 	}
 	r = file_read(q->file, cluster, q->cluster_bytes, 0);
 	if (r < 0) {
-		fail(r, error, size, "its header cannot be read: %s", strerror(-r));
+		q_fail(r, error, size, "its header cannot be read: %s", strerror(-r));
 	}
 	if (!r) {
 		memcpy(cluster, fixed, QH_V3_LONG_BYTES); /* what has been checked */
@@ -321,16 +325,16 @@ int q_header_read(struct qcow2 *q, char *error, size_t size)
 	int r = file_read(q->file, h, sizeof(h), 0);
 
 	if (r < 0) {
-		return fail(r, error, size, "its header cannot be read: %s", strerror(-r));
+		return q_fail(r, error, size, "its header cannot be read: %s", strerror(-r));
 	}
 	if (load_be32(h + QH_MAGIC) != QCOW2_MAGIC) {
-		return fail(-EMEDIUMTYPE, error, size,
-			    "is no qcow2 image; state the format that it has");
+		return q_fail(-EMEDIUMTYPE, error, size,
+			      "is no qcow2 image; state the format that it has");
 	}
 	load_fixed(q, h);
 	if (q->version != 2 && q->version != 3) {
-		return fail(-ENOTSUP, error, size,
-			    "qcow2 version %u is not known here; 2 and 3 are", q->version);
+		return q_fail(-ENOTSUP, error, size,
+			      "qcow2 version %u is not known here; 2 and 3 are", q->version);
 	}
 	r = check_geometry(q, h, error, size);
 	if (!r) {

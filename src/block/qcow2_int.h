@@ -164,6 +164,9 @@ static inline uint64_t q_l1_needed(const struct qcow2 *q, uint64_t size)
 int q_header_read(struct qcow2 *q, char *error, size_t error_size);
 /* Write the fixed part anew, from q's fields: one sector, so all or nothing. No flush. */
 int q_header_write(struct qcow2 *q);
+/* Put the reason into `error` (may be NULL) and return `err`. */
+__attribute__((format(printf, 4, 5))) int q_fail(int err, char *error, size_t size, const char *fmt,
+						 ...);
 /*
  * The whole first cluster, with extensions and the backing file's name. -ENOSPC:
  * no room. Without the names of features it fits in one sector if the file names are short.

@@ -62,28 +62,6 @@ void q_making_end_locked(struct qcow2 *q, struct making *m)
 /* --- data --------------------------------------------------------------------------------------
  */
 
-static int move_data(struct qcow2 *q, bool write, struct cursor *c, uint64_t len, uint64_t host)
-{
-	while (len) {
-		struct iovec iov[CURSOR_BATCH];
-		unsigned n = cursor_batch(c, iov, len);
-		uint64_t bytes = 0;
-		int r;
-
-		for (unsigned i = 0; i < n; i++) {
-			bytes += iov[i].iov_len;
-		}
-		r = write ? file_writev(q->data, iov, n, host) : file_readv(q->data, iov, n, host);
-		if (r < 0) {
-			return r;
-		}
-		cursor_advance(c, bytes);
-		host += bytes;
-		len -= bytes;
-	}
-	return 0;
-}
-
 /* --- looking up ---------------------------------------------------------------------------------
  */
 
@@ -162,7 +140,7 @@ static int read_extent(struct qcow2 *q, const struct qcow2_extent *x, uint64_t o
 {
 	switch (x->kind) {
 	case QCOW2_DATA:
-		return move_data(q, false, c, x->len, x->host);
+		return cursor_move(c, q->data, false, x->len, x->host);
 	case QCOW2_COMPRESSED:
 		return read_packed(q, x, offset, c);
 	case QCOW2_UNALLOCATED:
@@ -194,16 +172,6 @@ int q_read_any(struct qcow2 *q, uint64_t offset, struct cursor *c, uint64_t len)
 		len -= x.len;
 	}
 	return 0;
-}
-
-static uint64_t iov_bytes(const struct iovec *iov, unsigned count)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < count; i++) {
-		n += iov[i].iov_len;
-	}
-	return n;
 }
 
 int qcow2_read(struct qcow2 *q, uint64_t offset, const struct iovec *iov, unsigned count)
@@ -414,7 +382,7 @@ static int write_filled(struct qcow2 *q, const struct piece *p, struct cursor *c
 			uint8_t *tail)
 {
 	struct iovec iov[CURSOR_BATCH + 2];
-	uint64_t len = p->end - p->offset, at = p->host + (p->offset - p->base), bytes = 0;
+	uint64_t len = p->end - p->offset, at = p->host + (p->offset - p->base), bytes;
 	unsigned n = 0, data;
 	int r;
 
@@ -423,9 +391,7 @@ static int write_filled(struct qcow2 *q, const struct piece *p, struct cursor *c
 		at -= p->offset - p->fill_start;
 	}
 	data = cursor_batch(c, iov + n, len);
-	for (unsigned i = 0; i < data; i++) {
-		bytes += iov[n + i].iov_len;
-	}
+	bytes = iov_bytes(iov + n, data);
 	n += data;
 	if (tail && bytes == len) {
 		iov[n++] = (struct iovec){ tail, p->fill_end - p->end };
@@ -435,7 +401,7 @@ static int write_filled(struct qcow2 *q, const struct piece *p, struct cursor *c
 	if (r < 0 || bytes == len) {
 		return r;
 	}
-	r = move_data(q, true, c, len - bytes, p->host + (p->offset - p->base) + bytes);
+	r = cursor_move(c, q->data, true, len - bytes, p->host + (p->offset - p->base) + bytes);
 	if (!r && tail) {
 		r = file_write(q->data, tail, p->fill_end - p->end, p->host + (p->end - p->base));
 	}
@@ -536,6 +502,25 @@ static int make_room_locked(struct qcow2 *q)
 	return cache_full(&q->cache) ? q_commit_locked(q) : 0;
 }
 
+/* Enter, and begin a piece; q_leave_locked(*ret_token) ends it. <0: nothing was entered. */
+static int piece_enter(struct qcow2 *q, struct piece *p, struct qcow2_extent *x, bool *ret_in_place,
+		       unsigned *ret_token)
+{
+	int r;
+
+	pthread_mutex_lock(&q->lock);
+	r = make_room_locked(q);
+	if (!r) {
+		*ret_token = q_enter_locked(q);
+		r = begin_piece_locked(q, p, x, ret_in_place);
+		if (r < 0) {
+			q_leave_locked(q, *ret_token);
+		}
+	}
+	pthread_mutex_unlock(&q->lock);
+	return r;
+}
+
 /* Write as much from `offset` on as goes at once; *ret_len bytes. */
 static int write_some(struct qcow2 *q, uint64_t offset, uint64_t end, struct cursor *c,
 		      uint64_t *ret_len)
@@ -544,24 +529,16 @@ static int write_some(struct qcow2 *q, uint64_t offset, uint64_t end, struct cur
 	struct qcow2_extent x;
 	unsigned token;
 	bool in_place;
-	int r;
+	int r = piece_enter(q, &p, &x, &in_place, &token);
 
-	pthread_mutex_lock(&q->lock);
-	r = make_room_locked(q);
 	if (r < 0) {
-		pthread_mutex_unlock(&q->lock);
 		return r;
 	}
-	token = q_enter_locked(q);
-	r = begin_piece_locked(q, &p, &x, &in_place);
-	pthread_mutex_unlock(&q->lock);
-	if (!r && in_place) {
-		r = move_data(q, true, c, p.end - p.offset, x.host);
+	if (in_place) {
+		r = cursor_move(c, q->data, true, p.end - p.offset, x.host);
 		pthread_mutex_lock(&q->lock);
-	} else if (!r) {
-		r = make_piece(q, &p, c);
 	} else {
-		pthread_mutex_lock(&q->lock);
+		r = make_piece(q, &p, c);
 	}
 	q_leave_locked(q, token);
 	pthread_mutex_unlock(&q->lock);
@@ -579,7 +556,7 @@ static int check_write(struct qcow2 *q, uint64_t offset, uint64_t len)
 
 static int write_range(struct qcow2 *q, uint64_t offset, struct cursor *c, uint64_t len)
 {
-	uint64_t end = offset + len, n;
+	uint64_t end = offset + len, n = 0;
 	int r = 0;
 
 	while (offset < end && !r) {
@@ -889,19 +866,13 @@ static int preallocate_some(struct qcow2 *q, uint64_t offset, uint64_t end,
 	struct qcow2_extent x;
 	unsigned token;
 	bool in_place;
-	int r;
+	int r = piece_enter(q, &p, &x, &in_place, &token);
 
-	pthread_mutex_lock(&q->lock);
-	r = make_room_locked(q);
 	if (r < 0) {
-		pthread_mutex_unlock(&q->lock);
 		return r;
 	}
-	token = q_enter_locked(q);
-	r = begin_piece_locked(q, &p, &x, &in_place);
-	pthread_mutex_unlock(&q->lock);
 	*ret_end = p.end;
-	if (!r && !in_place) {
+	if (!in_place) {
 		*ret_end = p.making.end;
 		r = preallocate_piece(q, &p, mode);
 	}

@@ -8,26 +8,11 @@
  * size. Shrinking: the header first, then what lies behind the new end is given
  * back. So a cut leaves the old size or the new one, whole.
  */
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "block/cursor_int.h"
 #include "block/image.h"
 #include "block/qcow2_int.h"
-
-__attribute__((format(printf, 4, 5))) static int fail(int err, char *error, size_t size,
-						      const char *fmt, ...)
-{
-	va_list ap;
-
-	if (error && size) {
-		va_start(ap, fmt);
-		vsnprintf(error, size, fmt, ap);
-		va_end(ap);
-	}
-	return err;
-}
 
 /* Exclusive. Write the header and make it stable; else nobody knows what it says. */
 static int header_locked(struct qcow2 *q)
@@ -192,31 +177,32 @@ int qcow2_resize(struct qcow2 *q, uint64_t size, enum qcow2_preallocation mode, 
 
 	size = ALIGN_UP(size, (uint64_t)512);
 	if (q->readonly) {
-		return fail(-EROFS, error, error_size, "the image is open read-only");
+		return q_fail(-EROFS, error, error_size, "the image is open read-only");
 	}
 	if (size > (uint64_t)INT64_MAX - BIT(21)) {
-		return fail(-EINVAL, error, error_size, "the size is too large");
+		return q_fail(-EINVAL, error, error_size, "the size is too large");
 	}
 	if (q->snapshot_count && q->version < 3) {
-		return fail(-ENOTSUP, error, error_size,
-			    "an image of version 2 with snapshots cannot be resized; delete them");
+		return q_fail(
+			-ENOTSUP, error, error_size,
+			"an image of version 2 with snapshots cannot be resized; delete them");
 	}
 	if (q->has_bitmaps) {
-		return fail(
+		return q_fail(
 			-ENOTSUP, error, error_size,
 			"an image with bitmaps cannot be resized; remove them: qemu-img bitmap");
 	}
 	r = size < q->size ? shrink(q, size) : grow(q, size, mode);
 	if (r == -EFBIG) {
-		return fail(r, error, error_size,
-			    "a disk of this size needs larger clusters: convert it");
+		return q_fail(r, error, error_size,
+			      "a disk of this size needs larger clusters: convert it");
 	}
 	if (r == -ENOTSUP) {
-		return fail(
+		return q_fail(
 			r, error, error_size,
 			"version 2 cannot hide what the larger backing image has behind the end");
 	}
-	return r < 0 ? fail(r, error, error_size, "cannot be resized: %s", strerror(-r)) : 0;
+	return r < 0 ? q_fail(r, error, error_size, "cannot be resized: %s", strerror(-r)) : 0;
 }
 
 /* --- backing file -------------------------------------------------------------------------- */
@@ -247,10 +233,11 @@ int qcow2_change_backing(struct qcow2 *q, const char *name, const char *format, 
 	int r;
 
 	if (q->readonly) {
-		return fail(-EROFS, error, error_size, "the image is open read-only");
+		return q_fail(-EROFS, error, error_size, "the image is open read-only");
 	}
 	if (name && (!format || !*name || strlen(name) > QCOW2_BACKING_NAME_MAX)) {
-		return fail(-EINVAL, error, error_size, "give the backing file's name and format");
+		return q_fail(-EINVAL, error, error_size,
+			      "give the backing file's name and format");
 	}
 	r = take(q);
 	q->backing_name = name ? strdup(name) : NULL;
@@ -269,7 +256,7 @@ int qcow2_change_backing(struct qcow2 *q, const char *name, const char *format, 
 		free(old_format);
 	}
 	leave(q);
-	return r < 0 ? fail(r, error, error_size, "its header cannot be written: %s",
-			    r == -ENOSPC ? "the name does not fit in a cluster" : strerror(-r))
+	return r < 0 ? q_fail(r, error, error_size, "its header cannot be written: %s",
+			      r == -ENOSPC ? "the name does not fit in a cluster" : strerror(-r))
 		     : 0;
 }

@@ -19,7 +19,6 @@
  *     leave one off where the count is 1: a copy too many is made, no more.
  *  2. Counts go up before the header leads to what they count, and down after.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -30,19 +29,6 @@
 
 #define NAME_MAX_BYTES 255
 #define RUNS_MAX       65536 /* settle when so much waits to be given back: bounds memory */
-
-__attribute__((format(printf, 4, 5))) static int fail(int err, char *error, size_t size,
-						      const char *fmt, ...)
-{
-	va_list ap;
-
-	if (error && size) {
-		va_start(ap, fmt);
-		vsnprintf(error, size, fmt, ap);
-		va_end(ap);
-	}
-	return err;
-}
 
 /* --- the table of rows ------------------------------------------------------------------- */
 
@@ -169,7 +155,7 @@ int q_snapshots_read(struct qcow2 *q, char *error, size_t error_size)
 	}
 	q->snapshots = calloc(q->snapshot_count, sizeof(*q->snapshots));
 	if (!q->snapshots) {
-		return fail(-ENOMEM, error, error_size, "out of memory");
+		return q_fail(-ENOMEM, error, error_size, "out of memory");
 	}
 	for (unsigned i = 0; i < q->snapshot_count && !r; i++) {
 		r = load_row(q, &q->snapshots[i], &at);
@@ -177,8 +163,8 @@ int q_snapshots_read(struct qcow2 *q, char *error, size_t error_size)
 			r = -EUCLEAN;
 		}
 		if (r < 0) {
-			return fail(r, error, error_size, "its snapshot %u cannot be read: %s", i,
-				    r == -EUCLEAN ? "damaged" : strerror(-r));
+			return q_fail(r, error, error_size, "its snapshot %u cannot be read: %s", i,
+				      r == -EUCLEAN ? "damaged" : strerror(-r));
 		}
 	}
 	return 0;
@@ -486,13 +472,13 @@ static int begin(struct qcow2 *q, char *error, size_t size)
 	int r;
 
 	if (q->readonly) {
-		return fail(-EROFS, error, size, "the image is open read-only");
+		return q_fail(-EROFS, error, size, "the image is open read-only");
 	}
 	pthread_mutex_lock(&q->lock);
 	q_exclusive_begin_locked(q);
 	r = q_settle_locked(q);
 	if (r < 0) {
-		fail(r, error, size, "what is written cannot be made stable: %s", strerror(-r));
+		q_fail(r, error, size, "what is written cannot be made stable: %s", strerror(-r));
 	}
 	return r;
 }
@@ -505,11 +491,12 @@ static int end(struct qcow2 *q, int r, const char *what, char *error, size_t siz
 	pthread_mutex_unlock(&q->lock);
 	r = r < 0 ? r : settled;
 	if (r == -EOVERFLOW) {
-		return fail(r, error, size,
-			    "the image's refcounts of %u bits are too narrow for one more snapshot",
-			    BIT(q->refcount_order));
+		return q_fail(
+			r, error, size,
+			"the image's refcounts of %u bits are too narrow for one more snapshot",
+			BIT(q->refcount_order));
 	}
-	return r < 0 ? fail(r, error, size, "%s: %s", what, strerror(-r)) : 0;
+	return r < 0 ? q_fail(r, error, size, "%s: %s", what, strerror(-r)) : 0;
 }
 
 /* --- create
@@ -528,19 +515,19 @@ static bool name_taken(const struct qcow2 *q, const char *name)
 static int check_create(struct qcow2 *q, const char *name, char *error, size_t size)
 {
 	if (!*name || strlen(name) > NAME_MAX_BYTES) {
-		return fail(-EINVAL, error, size, "a snapshot's name has 1 to %d bytes",
-			    NAME_MAX_BYTES);
+		return q_fail(-EINVAL, error, size, "a snapshot's name has 1 to %d bytes",
+			      NAME_MAX_BYTES);
 	}
 	if (q_has_data_file(q)) {
-		return fail(-ENOTSUP, error, size,
-			    "an image with an external data file has no internal snapshots");
+		return q_fail(-ENOTSUP, error, size,
+			      "an image with an external data file has no internal snapshots");
 	}
 	if (q->snapshot_count >= QCOW2_SNAPSHOTS_MAX) {
-		return fail(-EFBIG, error, size, "%u snapshots are too many", q->snapshot_count);
+		return q_fail(-EFBIG, error, size, "%u snapshots are too many", q->snapshot_count);
 	}
 	if (name_taken(q, name)) {
-		return fail(-EEXIST, error, size,
-			    "there is a snapshot of this name; delete it first");
+		return q_fail(-EEXIST, error, size,
+			      "there is a snapshot of this name; delete it first");
 	}
 	return 0;
 }

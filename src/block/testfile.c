@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "block/cursor_int.h"
 
 static struct testfile *from_file(struct file *f)
 {
@@ -71,12 +72,9 @@ static int readv_locked(struct file *f, const struct iovec *iov, unsigned count,
 static int writev_locked(struct file *f, const struct iovec *iov, unsigned count, uint64_t at)
 {
 	struct testfile *t = from_file(f);
-	uint64_t len = 0, start = at;
+	uint64_t len = iov_bytes(iov, count), start = at;
 	int r = count_call(t);
 
-	for (unsigned i = 0; i < count; i++) {
-		len += iov[i].iov_len;
-	}
 	if (!r && at + len > t->size) {
 		r = set_size(t, at + len);
 	}
