@@ -3,6 +3,7 @@
  * General registers in KVM's structure (KVM API 4.11, 4.12).
  */
 #include "softkvm/api/api.h"
+#include "softkvm/cpu/exec.h"
 #include "softkvm/cpu/run.h"
 
 /* struct kvm_regs lists them as RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP, then R8 to R15. */

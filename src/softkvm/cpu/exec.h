@@ -92,6 +92,25 @@ enum exec_result exec_abort_stack(struct vcpu *cpu, const struct insn *in);
 #define CC_SF 0x8000u
 #define CC_OF 0x0001u
 
+/* Arithmetic flags between cc's form and EFLAGS'. */
+static inline uint32_t cc_to_flags(uint32_t cc)
+{
+	return ((cc >> 8) & (FL_SF | FL_ZF | FL_AF | FL_PF | FL_CF)) | ((cc & CC_OF) ? FL_OF : 0);
+}
+
+static inline uint32_t cc_from_flags(uint64_t flags)
+{
+	uint32_t low = flags & (FL_SF | FL_ZF | FL_AF | FL_PF | FL_CF);
+
+	return (low | FL_FIXED) << 8 | ((flags & FL_OF) ? CC_OF : 0);
+}
+
+/* All of RFLAGS. */
+static inline uint64_t cpu_rflags(const struct vcpu *cpu)
+{
+	return cpu->rflags | cc_to_flags(cpu->cc);
+}
+
 /* One of the 16 conditions of Jcc, SETcc, CMOVcc (low four opcode bits), `c` a constant where it
  * counts. */
 static inline bool cc_test(uint32_t cc, unsigned c)

@@ -75,14 +75,9 @@ const struct row *simd_row(const struct insn *in)
 
 /* --- what the instruction is ----------------------------------------------------------------- */
 
-static unsigned unvex(unsigned op)
+bool simd_sets_flags(unsigned op)
 {
-	return op >= OP_VMOVUPS && op <= OP_VPCLMULQDQ ? op - (OP_VMOVUPS - OP_MOVUPS) : op;
-}
-
-static bool op_sets_flags(unsigned op)
-{
-	switch (unvex(op)) {
+	switch (op_unvex(op)) {
 	case OP_UCOMISS:
 	case OP_UCOMISD:
 	case OP_COMISS:
@@ -131,7 +126,7 @@ bool x87_op_stores(unsigned op)
 
 static bool op_has_explicit_lengths(unsigned op)
 {
-	op = unvex(op);
+	op = op_unvex(op);
 	return op == OP_PCMPESTRM || op == OP_PCMPESTRI;
 }
 
@@ -217,7 +212,7 @@ static bool form_init(struct form *f, const struct insn *in)
 	f->l = in->flags & INSN_VEXL;
 	f->mem = in->flags & INSN_MEM;
 	f->mem_size = in->mem_size;
-	f->flags = op_sets_flags(in->op);
+	f->flags = simd_sets_flags(in->op);
 	f->live = op_group(in->op) == OPG_X87 || in->op == OP_EMMS;
 	for (unsigned i = 0; i < 4; i++) {
 		f->kind[i] = opnd_infos[f->row->opnd[i]].kind;
@@ -417,7 +412,7 @@ static void store_flags(struct stub_code *c)
 
 static void store_results(struct stub_code *c, const struct form *f)
 {
-	unsigned op = unvex(f->in->op);
+	unsigned op = op_unvex(f->in->op);
 	struct place p;
 
 	if (f->flags) {
@@ -654,9 +649,10 @@ static void jump_back(struct stub_code *c, unsigned target)
 	stub_u32(c, target - (c->n + 4));
 }
 
-static bool form_aligned(const struct form *f)
+bool simd_mem_aligned(const struct insn *in, const struct row *row)
 {
-	return f->vex ? row_class(f->row) == 1 : f->mem_size == 16 && row_sse_aligned(f->row);
+	return in->flags & INSN_VEX ? row_class(row) == 1
+				    : in->mem_size == 16 && row_sse_aligned(row);
 }
 
 static void instruction_and_results(struct stub_code *c, const struct form *f)
@@ -709,10 +705,10 @@ static void slow_part(struct stub_code *c, const struct form *f, const unsigned 
 
 	land_slow(c, slow);
 	if (f->store) {
-		slow_store(c, f, form_aligned(f));
+		slow_store(c, f, simd_mem_aligned(f->in, f->row));
 		return;
 	}
-	failed = slow_load(c, simd_load_fn(f->mem_size, form_aligned(f)), resume);
+	failed = slow_load(c, simd_load_fn(f->mem_size, simd_mem_aligned(f->in, f->row)), resume);
 	stub_land(c, failed);
 	stub_jump(c, (const void *)(uintptr_t)simd_mem_failed);
 }
@@ -746,7 +742,7 @@ static exec_fn *vector_stub(const struct form *f, uint64_t key)
 		if (!simd_load_fn(f->mem_size, false)) {
 			return NULL;
 		}
-		memory_operand(&c, f, form_aligned(f), slow);
+		memory_operand(&c, f, simd_mem_aligned(f->in, f->row), slow);
 	}
 	resume = c.n;
 	instruction_and_results(&c, f);
@@ -791,7 +787,7 @@ static exec_fn *live_stub(const struct form *f, uint64_t key)
 		if (!simd_load_fn(f->mem_size, false)) {
 			return NULL;
 		}
-		memory_operand(&c, f, form_aligned(f), slow);
+		memory_operand(&c, f, simd_mem_aligned(f->in, f->row), slow);
 	}
 	resume = c.n;
 	instruction_and_results(&c, f);
@@ -820,7 +816,7 @@ static bool host_can(const struct form *f)
 		[RF_PCLMUL] = FPUF_PCLMUL, [RF_AVX2] = FPUF_AVX2,   [RF_FMA] = FPUF_FMA,
 		[RF_F16C] = FPUF_F16C,
 	};
-	unsigned op = unvex(f->in->op), need = needs[row_feature(f->row)];
+	unsigned op = op_unvex(f->in->op), need = needs[row_feature(f->row)];
 
 	/* The VEX forms of older instructions came with AVX for 128 bits, with AVX2 for 256. */
 	if (op != f->in->op && !(f->in->flags & INSN_VEXL)) {

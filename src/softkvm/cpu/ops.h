@@ -389,3 +389,8 @@ enum op {
 /* "mov", "vaddps", …; "(bad)" for OP_NONE. */
 const char *op_mnemonic(enum op op);
 enum op_group op_group(enum op op);
+/* The legacy twin of a VEX operation; others as they are. */
+static inline unsigned op_unvex(unsigned op)
+{
+	return op >= OP_VMOVUPS && op <= OP_VPCLMULQDQ ? op - (OP_VMOVUPS - OP_MOVUPS) : op;
+}

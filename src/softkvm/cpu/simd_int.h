@@ -13,6 +13,10 @@
 exec_fn *simd_generate(const struct insn *in);
 /* Of x87 instructions without a C handler: is the memory operand written? */
 bool x87_op_stores(unsigned op);
+/* Does it replace arithmetic flags? Then all its operands are sources. */
+bool simd_sets_flags(unsigned op);
+/* Must its memory operand be aligned to its own size (#GP)? Not for x87. */
+bool simd_mem_aligned(const struct insn *in, const struct row *row);
 /* The row of a decoded instruction. */
 const struct row *simd_row(const struct insn *in);
 

@@ -107,33 +107,36 @@ void stub_land(struct stub_code *c, unsigned jump)
 
 /* --- the cache ------------------------------------------------------------------------------- */
 
-static int area_map(void)
+int stub_map(const char *name, size_t size, uint8_t **ret_rw, uint8_t **ret_rx)
 {
-	AUTO_FD fd = memfd_create("softkvm-stubs", MFD_CLOEXEC | MFD_EXEC);
+	AUTO_FD fd = memfd_create(name, MFD_CLOEXEC | MFD_EXEC);
+	uint8_t *rw, *rx;
 
 	if (fd < 0 && errno == EINVAL) {
-		fd = memfd_create("softkvm-stubs", MFD_CLOEXEC); /* before Linux 6.3 */
+		fd = memfd_create(name, MFD_CLOEXEC); /* before Linux 6.3 */
 	}
-	if (fd < 0 || ftruncate(fd, AREA_BYTES) < 0) {
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0) {
 		return -errno;
 	}
-	cache.rw = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (cache.rw == MAP_FAILED) {
+	rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (rw == MAP_FAILED) {
 		return -errno;
 	}
-	cache.rx = mmap(NULL, AREA_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	if (cache.rx == MAP_FAILED) {
+	rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	if (rx == MAP_FAILED) {
 		int error = -errno;
 
-		munmap(cache.rw, AREA_BYTES);
+		munmap(rw, size);
 		return error;
 	}
+	*ret_rw = rw;
+	*ret_rx = rx;
 	return 0;
 }
 
 static void cache_init_once(void)
 {
-	cache.error = area_map();
+	cache.error = stub_map("softkvm-stubs", AREA_BYTES, &cache.rw, &cache.rx);
 }
 
 int stub_init(void)

@@ -31,6 +31,11 @@ void stub_jump(struct stub_code *c, const void *fn);
 unsigned stub_jcc(struct stub_code *c, unsigned cc);
 void stub_land(struct stub_code *c, unsigned jump);
 
+/*
+ * Memory for code: `size` bytes at a writable and at an executable address. 0, or -errno: no
+ * executable memory. The caller unmaps both.
+ */
+int stub_map(const char *name, size_t size, uint8_t **ret_rw, uint8_t **ret_rx);
 /* Set the cache up; called by whoever opens the library. 0, or -errno: no executable memory. */
 int stub_init(void);
 /* The handler of this key, NULL if it has not been made yet. Lock-free. `key` is never 0. */

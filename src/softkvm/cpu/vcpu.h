@@ -294,12 +294,11 @@ struct vcpu {
  */
 void vcpu_request(struct vcpu *cpu, uint32_t req);
 
-/* All of RFLAGS, and the way back (bits that do not exist are dropped; derived state follows). */
-uint64_t cpu_rflags(const struct vcpu *cpu);
+/*
+ * Set all of RFLAGS: bits that do not exist are dropped, derived state follows. Read them by
+ * cpu_rflags() (exec.h).
+ */
 void cpu_set_rflags(struct vcpu *cpu, uint64_t v);
-/* Arithmetic flags between cc's form and EFLAGS'. */
-uint32_t cc_to_flags(uint32_t cc);
-uint32_t cc_from_flags(uint64_t flags);
 /*
  * To be called after any change of CR0, CR4, EFER, segments, CPL or RFLAGS.VM/AC:
  * recomputes key, segbase, fp_trap and the current TLB table. (seg.c)

@@ -8,6 +8,7 @@
 
 #include "softkvm/cpu/decode.h"
 #include "softkvm/cpu/disasm.h"
+#include "softkvm/cpu/exec.h"
 #include "softkvm/jit/effects.h"
 #include "softkvm/jit/testuser.h"
 

@@ -14,15 +14,12 @@
 
 #include "base/assert.h"
 #include "softkvm/cpu/decode.h"
+#include "softkvm/cpu/stub.h"
 #include "softkvm/jit/jit_int.h"
 #include "softkvm/mmu/mmu_int.h"
 #include "softkvm/vm.h"
 
 #define ARENA_CHUNK KIB(128)
-
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x0010u
-#endif
 
 struct arena_chunk {
 	struct arena_chunk *next;
@@ -145,9 +142,6 @@ void jit_publish(struct jit *jit, struct jit_block *b)
 	}
 	b->region_next = jit->regions[b->region].blocks;
 	jit->regions[b->region].blocks = b;
-	for (unsigned i = 0; i < b->edge_count; i++) {
-		patch_displacement(jit, b->edges[i].patch, b->edges[i].stub);
-	}
 	atomic_store_explicit(&b->hash_next, atomic_load(chain), memory_order_relaxed);
 	atomic_store_explicit(chain, b, memory_order_release);
 	jit->blocks++;
@@ -187,7 +181,7 @@ static void close_entry(const struct jit *jit, const struct jit_block *b)
 
 	memcpy(bytes, rw, sizeof(bytes));
 	bytes[0] = 0xe9;
-	store_le32(bytes + 1, (uint32_t)(jit->glue.stale - (b->enter_indirect + 5)));
+	store_le32(bytes + 1, (uint32_t)(jit->glue.indirect - (b->enter_indirect + 5)));
 	memcpy(&word, bytes, sizeof(word));
 	__atomic_store_n((uint64_t *)(void *)rw, word, __ATOMIC_RELEASE);
 }
@@ -566,30 +560,6 @@ void jit_flush(struct vm *vm)
  * -----------------------------------------------------------------------------------------------
  */
 
-static int map_code(struct jit *jit, size_t size)
-{
-	AUTO_FD fd = memfd_create("softkvm-code", MFD_CLOEXEC | MFD_EXEC);
-
-	if (fd < 0 && errno == EINVAL) {
-		fd = memfd_create("softkvm-code", MFD_CLOEXEC); /* before Linux 6.3 */
-	}
-	if (fd < 0 || ftruncate(fd, (off_t)size) < 0) {
-		return -errno;
-	}
-	jit->rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (jit->rw == MAP_FAILED) {
-		jit->rw = NULL;
-		return -errno;
-	}
-	jit->rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	if (jit->rx == MAP_FAILED) {
-		jit->rx = NULL;
-		return -errno;
-	}
-	jit->size = size;
-	return 0;
-}
-
 static void cut_regions(struct jit *jit)
 {
 	size_t each = ALIGN_DOWN((jit->size - GLUE_BYTES) / REGIONS, (size_t)4096);
@@ -607,8 +577,6 @@ static void jit_free(struct jit *jit)
 {
 	if (jit->rw) {
 		munmap(jit->rw, jit->size);
-	}
-	if (jit->rx) {
 		munmap(jit->rx, jit->size);
 	}
 	for (unsigned i = 0; i < REGIONS; i++) {
@@ -652,7 +620,8 @@ int jit_vm_init(struct vm *vm)
 	jit->avx = __builtin_cpu_supports("avx");
 	jit->bmi2 = __builtin_cpu_supports("bmi2");
 	jit->work = tr_new();
-	r = jit->work ? map_code(jit, MIB(jit_options.cache_mib)) : -ENOMEM;
+	jit->size = MIB(jit_options.cache_mib);
+	r = jit->work ? stub_map("softkvm-code", jit->size, &jit->rw, &jit->rx) : -ENOMEM;
 	if (r < 0) {
 		jit_free(jit);
 		return r;

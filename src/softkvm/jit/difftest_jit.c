@@ -4,6 +4,7 @@
  * full of HLT, which user code may not execute, and is run by the interpreter or translated.
  */
 #include "softkvm/cpu/decode.h"
+#include "softkvm/cpu/exec.h"
 #include "softkvm/jit/testuser.h"
 
 /* Guest-physical; the window's pages are apart, so that what crosses them is seen to. */

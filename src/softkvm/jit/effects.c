@@ -217,15 +217,10 @@ static struct effects int_effects(const struct insn *in)
 
 /* --- x87, MMX, SSE, AVX ------------------------------------------------------------------- */
 
-static unsigned unvex(unsigned op)
-{
-	return op >= OP_VMOVUPS && op <= OP_VPCLMULQDQ ? op - (OP_VMOVUPS - OP_MOVUPS) : op;
-}
-
 /* Forms with state or memory accesses that are more than an operand: left to the handlers. */
 static bool vector_special(unsigned op)
 {
-	switch (unvex(op)) {
+	switch (op_unvex(op)) {
 	case OP_MASKMOVQ:
 	case OP_MASKMOVDQU:
 	case OP_LDMXCSR:
@@ -259,27 +254,10 @@ static bool vector_special(unsigned op)
 
 static uint32_t vector_writes(unsigned op)
 {
-	switch (unvex(op)) {
-	case OP_UCOMISS:
-	case OP_UCOMISD:
-	case OP_COMISS:
-	case OP_COMISD:
-	case OP_PTEST:
-	case OP_VTESTPS:
-	case OP_VTESTPD:
-	case OP_PCMPESTRM:
-	case OP_PCMPESTRI:
-	case OP_PCMPISTRM:
-	case OP_PCMPISTRI:
-		return FL_ARITH;
-	case OP_FCOMI:
-	case OP_FCOMIP:
-	case OP_FUCOMI:
-	case OP_FUCOMIP:
-		return FL_CF | FL_PF | FL_ZF;
-	default:
+	if (!simd_sets_flags(op)) {
 		return 0;
 	}
+	return op_group(op) == OPG_X87 ? FL_CF | FL_PF | FL_ZF : FL_ARITH;
 }
 
 static uint32_t vector_reads(unsigned op)

@@ -220,7 +220,7 @@ static void make_indirect(struct jit *jit, struct code *c, const uint8_t *leave)
 	code_jcc(c, CC_IS_NE, jit->glue.exit_loop);
 	tr_emit_ibtc(c, &miss);
 	code_land(c, miss);
-	jit->glue.indirect = jit->glue.stale = code_rx(c);
+	jit->glue.indirect = code_rx(c);
 	code_gs(c, true, 0x33, TMP_B, OFF(jit.mix));
 	code_store_gs(c, TMP_B, OFF(rip));
 	spill(c);

@@ -159,9 +159,8 @@ struct jit_glue {
 	const uint8_t *exit_loop;           /* rip in r11: the run loop has something to do */
 	const uint8_t *exit_loop_host;
 	const uint8_t *link, *link_host; /* struct jit_edge * in r11 */
-	const uint8_t *indirect;         /* rip XOR mix in r11, not found in the ibtc */
+	const uint8_t *indirect; /* rip XOR mix in r11, not in the ibtc, or its block is dead */
 
-	const uint8_t *stale;                /* the same; a dead block was entered */
 	const uint8_t *ret_miss;             /* rip in r11: the return was not predicted */
 	const uint8_t *careful;              /* rip in r11: go on in a careful block */
 	const uint8_t *memory;               /* called: see glue.c */

@@ -21,19 +21,10 @@
 #define IRET_FLAGS \
 	(FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_AC | FL_VIF | FL_VIP | FL_ID)
 
-static uint64_t flags_of(const struct vcpu *cpu)
-{
-	uint32_t cc = cpu->cc;
-
-	return cpu->rflags | ((cc >> 8) & (FL_SF | FL_ZF | FL_AF | FL_PF | FL_CF)) |
-	       (cc & CC_OF ? FL_OF : 0);
-}
-
+/* As cpu_set_rflags(), for flags that exist and without what follows. */
 static void set_flags(struct vcpu *cpu, uint64_t v)
 {
-	uint32_t low = v & (FL_SF | FL_ZF | FL_AF | FL_PF | FL_CF);
-
-	cpu->cc = (low | FL_FIXED) << 8 | (v & FL_OF ? CC_OF : 0);
+	cpu->cc = cc_from_flags(v);
 	cpu->rflags = (v & ~(uint64_t)FL_ARITH) | FL_FIXED;
 }
 
@@ -80,7 +71,7 @@ static void load_flat(struct segment *s, uint16_t sel, unsigned dpl, bool code)
 
 bool jit_lean_syscall(struct vcpu *cpu, const struct jit_call *call)
 {
-	uint64_t flags = flags_of(cpu), new = flags & ~(cpu->msr.sfmask | FL_RF);
+	uint64_t flags = cpu_rflags(cpu), new = flags & ~(cpu->msr.sfmask | FL_RF);
 	uint16_t sel = (uint16_t)(cpu->msr.star >> 32);
 
 	if (!(cpu->efer & EFER_SCE) || unusual(cpu, new, false)) {

@@ -97,18 +97,6 @@ static bool writes_memory(const struct insn *in, const struct row *row)
 	case OP_CMP:
 	case OP_TEST:
 	case OP_BT:
-	case OP_PTEST:
-	case OP_VPTEST:
-	case OP_VTESTPS:
-	case OP_VTESTPD:
-	case OP_UCOMISS:
-	case OP_UCOMISD:
-	case OP_COMISS:
-	case OP_COMISD:
-	case OP_VUCOMISS:
-	case OP_VUCOMISD:
-	case OP_VCOMISS:
-	case OP_VCOMISD:
 	case OP_MUL:
 	case OP_IMUL1:
 	case OP_DIV:
@@ -127,6 +115,9 @@ static bool writes_memory(const struct insn *in, const struct row *row)
 	if (op_group(in->op) == OPG_X87) {
 		return x87_op_stores(in->op);
 	}
+	if (simd_sets_flags(in->op)) {
+		return false;
+	}
 	switch (opnd_infos[row->opnd[0]].kind) {
 	case OK_E:
 	case OK_M:
@@ -139,18 +130,13 @@ static bool writes_memory(const struct insn *in, const struct row *row)
 	}
 }
 
+/* What the operand's address must be a multiple of. */
 static unsigned alignment(const struct insn *in, const struct row *row)
 {
 	if (in->op == OP_CMPXCHG16B) {
 		return 16;
 	}
-	if (op_group(in->op) != OPG_SIMD) {
-		return 1;
-	}
-	if (in->flags & INSN_VEX) {
-		return row_class(row) == 1 ? in->mem_size : 1;
-	}
-	return in->mem_size == 16 && row_sse_aligned(row) ? 16 : 1;
+	return op_group(in->op) == OPG_SIMD && simd_mem_aligned(in, row) ? in->mem_size : 1;
 }
 
 bool tr_operand_plain(const struct insn *in, const struct effects *e)
