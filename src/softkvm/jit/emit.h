@@ -178,6 +178,16 @@ static inline void code_alu_imm(struct code *c, bool w, unsigned ext, unsigned r
 	}
 }
 
+/* The same on the doubleword gs:[off]. */
+static inline void code_alu_gs_imm(struct code *c, unsigned ext, size_t off, uint32_t imm)
+{
+	code_bytes(c, "\x65\x81", 2);
+	code_byte(c, 0x04 | ext << 3);
+	code_byte(c, 0x25);
+	code_u32(c, (uint32_t)off);
+	code_u32(c, imm);
+}
+
 /* lea reg, [base + disp]; `w` false: 32 bits */
 static inline void code_lea(struct code *c, bool w, unsigned reg, unsigned base, int32_t disp)
 {

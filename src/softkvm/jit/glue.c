@@ -16,8 +16,6 @@
  *
  * r11 and r10 carry what a routine is told.
  */
-#include <linux/kvm.h>
-
 #include "softkvm/jit/tr.h"
 
 #include "softkvm/mmu/mmu.h"
@@ -57,6 +55,18 @@ static void reload(struct code *c)
 	code_load_gs(c, HOST_SP, OFF_GPR(RSP));
 }
 
+static void spill_volatiles(struct code *c)
+{
+	store_regs(c, volatiles, sizeof(volatiles));
+	code_store_gs(c, HOST_SP, OFF_GPR(RSP));
+}
+
+static void reload_volatiles(struct code *c)
+{
+	load_regs(c, volatiles, sizeof(volatiles));
+	code_load_gs(c, HOST_SP, OFF_GPR(RSP));
+}
+
 /* All vector registers to or from vcpu.fpu.v, if they are live. Changes flags only. */
 static void vectors(const struct jit *jit, struct code *c, bool store)
 {
@@ -91,6 +101,16 @@ static void call_c(struct code *c, const void *fn)
 static void first_argument(struct code *c)
 {
 	code_load_gs(c, RDI, OFF(jit.self));
+}
+
+/* Call fn(vCPU, r11) with all of the guest's state at home. */
+static void call_with_state(const struct jit *jit, struct code *c, const void *fn)
+{
+	spill(c);
+	vectors(jit, c, true);
+	first_argument(c);
+	code_mov_rr(c, RSI, TMP_B);
+	call_c(c, fn);
 }
 
 /* jmp gs:jit.tmp[0] */
@@ -174,12 +194,8 @@ static void go_or_leave(struct jit *jit, struct code *c, const uint8_t *leave)
 /* Registers are loaded: to the block at vcpu.rip. */
 static void go_to_rip(const struct jit *jit, struct code *c)
 {
-	uint8_t *miss;
-
 	code_load_gs(c, TMP_B, OFF(rip));
-	tr_emit_ibtc(c, &miss);
-	code_land(c, miss);
-	code_jmp(c, jit->glue.indirect);
+	tr_emit_go(jit, c);
 }
 
 /* After a C function that says whether to go on at vcpu.rip; else leave, why is in jit.result. */
@@ -198,11 +214,7 @@ static void make_link(struct jit *jit, struct code *c, const uint8_t *leave)
 	jit->glue.link_host = code_rx(c);
 	tr_emit_flags_save(c, TMP_A);
 	jit->glue.link = code_rx(c);
-	spill(c);
-	vectors(jit, c, true);
-	first_argument(c);
-	code_mov_rr(c, RSI, TMP_B);
-	call_c(c, jit_call_link);
+	call_with_state(jit, c, jit_call_link);
 	go_or_leave(jit, c, leave);
 }
 
@@ -213,20 +225,14 @@ static void make_indirect(struct jit *jit, struct code *c, const uint8_t *leave)
 	jit->glue.ret_miss = code_rx(c);
 	code_load_gs(c, RSP, OFF(jit.ras_base));
 	/* Loops may consist of such returns: look for requests. */
-	code_load_gs(c, TMP_A, OFF(run));
-	code_bytes(c, "\x45\x0f\xb6\x52", 4); /* movzbl immediate_exit(%r10), %r10d */
-	code_byte(c, offsetof(struct kvm_run, immediate_exit));
-	code_gs(c, false, 0x0b, TMP_A, OFF(req)); /* or */
+	tr_emit_wanted(c);
 	code_jcc(c, CC_IS_NE, jit->glue.exit_loop);
 	tr_emit_ibtc(c, &miss);
 	code_land(c, miss);
 	jit->glue.indirect = code_rx(c);
 	code_gs(c, true, 0x33, TMP_B, OFF(jit.mix));
 	code_store_gs(c, TMP_B, OFF(rip));
-	spill(c);
-	vectors(jit, c, true);
-	first_argument(c);
-	call_c(c, jit_call_indirect);
+	call_with_state(jit, c, jit_call_indirect);
 	go_or_leave(jit, c, leave);
 }
 
@@ -235,10 +241,7 @@ static void make_careful(struct jit *jit, struct code *c, const uint8_t *leave)
 {
 	jit->glue.careful = code_rx(c);
 	code_store_gs(c, TMP_B, OFF(rip));
-	spill(c);
-	vectors(jit, c, true);
-	first_argument(c);
-	call_c(c, jit_call_careful);
+	call_with_state(jit, c, jit_call_careful);
 	go_or_leave(jit, c, leave);
 }
 
@@ -251,8 +254,7 @@ static void make_memory(struct jit *jit, struct code *c, const uint8_t *leave)
 	uint8_t *fail;
 
 	jit->glue.memory = code_rx(c);
-	store_regs(c, volatiles, sizeof(volatiles));
-	code_store_gs(c, HOST_SP, OFF_GPR(RSP));
+	spill_volatiles(c);
 	vectors(jit, c, true);
 	first_argument(c);
 	code_mov_rr(c, RSI, TMP_B);
@@ -265,8 +267,7 @@ static void make_memory(struct jit *jit, struct code *c, const uint8_t *leave)
 	fail = code_jcc_forward(c, CC_IS_E);
 	code_mov_rr(c, TMP_B, RAX);
 	vectors(jit, c, false);
-	load_regs(c, volatiles, sizeof(volatiles));
-	code_load_gs(c, HOST_SP, OFF_GPR(RSP));
+	reload_volatiles(c);
 	code_byte(c, 0xc3);
 	code_land(c, fail);
 	store_regs(c, preserved, sizeof(preserved));
@@ -331,11 +332,7 @@ static void make_ends(struct jit *jit, struct code *c, const uint8_t *leave)
 {
 	jit->glue.ends = code_rx(c);
 	code_load_gs(c, RSP, OFF(jit.ras_base));
-	spill(c);
-	vectors(jit, c, true);
-	first_argument(c);
-	code_mov_rr(c, RSI, TMP_B);
-	call_c(c, jit_call_ends);
+	call_with_state(jit, c, jit_call_ends);
 	go_on_or_leave(jit, c, leave);
 }
 
@@ -347,14 +344,12 @@ static const uint8_t *make_lean(const struct jit *jit, struct code *c, const voi
 
 	code_store_gs(c, TMP_B, OFF(jit.tmp[1]));
 	code_load_gs(c, RSP, OFF(jit.ras_base));
-	store_regs(c, volatiles, sizeof(volatiles));
-	code_store_gs(c, HOST_SP, OFF_GPR(RSP));
+	spill_volatiles(c);
 	first_argument(c);
 	code_mov_rr(c, RSI, TMP_B);
 	call_c(c, fn);
 	code_bytes(c, "\x84\xc0", 2);
-	load_regs(c, volatiles, sizeof(volatiles));
-	code_load_gs(c, HOST_SP, OFF_GPR(RSP));
+	reload_volatiles(c);
 	unusual = code_jcc8(c, CC_IS_E);
 	go_to_rip(jit, c);
 	code_land8(c, unusual);
@@ -367,16 +362,14 @@ static const uint8_t *make_lean(const struct jit *jit, struct code *c, const voi
 static void make_vectors(struct jit *jit, struct code *c)
 {
 	jit->glue.vectors = code_rx(c);
-	store_regs(c, volatiles, sizeof(volatiles));
-	code_store_gs(c, HOST_SP, OFF_GPR(RSP));
+	spill_volatiles(c);
 	vectors(jit, c, true);
 	first_argument(c);
 	code_alu_imm(c, true, 5, RSP, 8);
 	call_c(c, jit_call_vectors);
 	code_alu_imm(c, true, 0, RSP, 8);
 	vectors(jit, c, false);
-	load_regs(c, volatiles, sizeof(volatiles));
-	code_load_gs(c, HOST_SP, OFF_GPR(RSP));
+	reload_volatiles(c);
 	code_byte(c, 0xc3);
 }
 

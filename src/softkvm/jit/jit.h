@@ -29,8 +29,7 @@ struct jit_options {
 };
 extern struct jit_options jit_options;
 
-/* A VM's code cache. 0 or -errno; without executable memory, or if it is off, vm->jit stays NULL.
- */
+/* A VM's code cache. 0 or -errno: no executable memory. If it is off, vm->jit stays NULL. */
 int jit_vm_init(struct vm *vm);
 void jit_vm_done(struct vm *vm);
 void jit_vcpu_init(struct vcpu *cpu);

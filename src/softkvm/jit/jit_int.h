@@ -285,7 +285,7 @@ void *jit_call_memory(struct vcpu *cpu, gva_t lin, uint32_t what, const uint8_t 
 int jit_call_handler(struct vcpu *cpu, const struct jit_call *call);
 bool jit_call_ends(struct vcpu *cpu, const struct jit_call *call);
 bool jit_call_fault(struct vcpu *cpu);
-int jit_call_vectors(struct vcpu *cpu);
+void jit_call_vectors(struct vcpu *cpu);
 
 /* --- lean.c: called by translated code ------------------------------------------------------- */
 bool jit_lean_syscall(struct vcpu *cpu, const struct jit_call *call);

@@ -91,6 +91,15 @@ static unsigned target_bit(gva_t lin)
 	return (unsigned)((lin >> 12) * 0x9e3779b97f4a7c15ull >> (64 - JIT_TARGET_BITS));
 }
 
+/* Supervisor code on pages that are not global belongs to the space that was. */
+static void supervisor_leaves(struct vcpu *cpu)
+{
+	if (cpu->jit.supervisor_local) {
+		cpu->jit.supervisor_local = false;
+		cpu->jit.supervisor_mix = next_mix(cpu);
+	}
+}
+
 void jit_space_emptied(struct vcpu *cpu, unsigned space)
 {
 	uint64_t mix;
@@ -98,13 +107,9 @@ void jit_space_emptied(struct vcpu *cpu, unsigned space)
 	if (!cpu->vm->jit) {
 		return;
 	}
-	mix = next_mix(cpu);
+	mix = next_mix(cpu); /* may give all of them new values */
 	cpu->jit.space_mix[space] = mix;
-	if (cpu->jit.supervisor_local) {
-		cpu->jit.supervisor_local = false;
-		mix = next_mix(cpu);
-		cpu->jit.supervisor_mix = mix;
-	}
+	supervisor_leaves(cpu);
 	choose_mix(cpu);
 }
 
@@ -114,10 +119,7 @@ void jit_space_changed(struct vcpu *cpu, unsigned space)
 		return;
 	}
 	cpu->jit.space = space;
-	if (cpu->jit.supervisor_local) {
-		cpu->jit.supervisor_local = false;
-		cpu->jit.supervisor_mix = next_mix(cpu);
-	}
+	supervisor_leaves(cpu);
 	choose_mix(cpu);
 }
 
@@ -133,24 +135,28 @@ void jit_mapping_changed(struct vcpu *cpu, gva_t lin)
 {
 	unsigned bit = target_bit(lin);
 
-	if (cpu->vm->jit && (cpu->jit.targets[bit >> 6] >> (bit & 63) & 1)) {
-		mixes_renew(cpu);
-		choose_mix(cpu);
+	if (cpu->jit.targets[bit >> 6] >> (bit & 63) & 1) {
+		jit_mappings_changed(cpu);
 	}
+}
+
+static void target_note(struct vcpu *cpu, gva_t lin)
+{
+	unsigned bit = target_bit(lin);
+
+	cpu->jit.targets[bit >> 6] |= BIT64(bit & 63);
 }
 
 static void ibtc_put(struct vcpu *cpu, const struct jit_block *b)
 {
 	struct ibtc_entry *e = &cpu->jit.ibtc[ibtc_slot(cpu->rip)];
-	unsigned bit = target_bit(cpu->rip);
 
 	if (cpu->cpl != 3 && !tlb_is_global(cpu, cpu->rip)) {
 		cpu->jit.supervisor_local = true;
 	}
-	cpu->jit.targets[bit >> 6] |= BIT64(bit & 63);
+	target_note(cpu, cpu->rip);
 	if (b->crosses) {
-		bit = target_bit(cpu->rip + 4096);
-		cpu->jit.targets[bit >> 6] |= BIT64(bit & 63);
+		target_note(cpu, cpu->rip + 4096);
 	}
 	e->code = b->enter_indirect;
 	e->tag = cpu->rip ^ cpu->jit.mix;
@@ -268,12 +274,12 @@ static struct jit_block *maybe_translate(struct vcpu *cpu, uint64_t page)
 	return b;
 }
 
-/* Translated code at cpu->rip, NULL: jit.result says why not. */
-static const uint8_t *code_here(struct vcpu *cpu, bool remember)
+const uint8_t *jit_call_indirect(struct vcpu *cpu)
 {
 	struct jit_block *b;
 	uint64_t page;
 
+	cpu->jit.stats.misses++;
 	if (jit_wanted_elsewhere(cpu) || !cpu->jit.on) {
 		cpu->jit.result = JIT_LOOP;
 		return NULL;
@@ -283,17 +289,9 @@ static const uint8_t *code_here(struct vcpu *cpu, bool remember)
 		cpu->jit.result = JIT_MISS;
 		return NULL;
 	}
-	if (remember) {
-		ibtc_put(cpu, b);
-	}
+	ibtc_put(cpu, b);
 	cpu->jit.page = cpu->rip & ~4095ull;
 	return b->enter_memory;
-}
-
-const uint8_t *jit_call_indirect(struct vcpu *cpu)
-{
-	cpu->jit.stats.misses++;
-	return code_here(cpu, true);
 }
 
 const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e)
@@ -322,7 +320,6 @@ const uint8_t *jit_call_link(struct vcpu *cpu, struct jit_edge *e)
 	}
 	pthread_mutex_unlock(&jit->lock);
 	cpu->jit.stats.linked++;
-	cpu->jit.result = JIT_MISS;
 	return b ? b->enter_memory : NULL;
 }
 
@@ -412,15 +409,23 @@ bool jit_call_ends(struct vcpu *cpu, const struct jit_call *call)
 	return may_go_on(cpu, call_handler(cpu, call));
 }
 
-int jit_call_vectors(struct vcpu *cpu)
+/*
+ * Which vector instructions may run translated: the registers are live, the class does not trap,
+ * and no exception can be raised.
+ */
+static void vectors_usable(struct vcpu *cpu)
 {
 	struct jit_vcpu *j = &cpu->jit;
-	bool masked = (fpu_mxcsr(cpu) & MXCSR_MASKS) == MXCSR_MASKS;
+	bool off = !j->vectors_live || (fpu_mxcsr(cpu) & MXCSR_MASKS) != MXCSR_MASKS;
 
-	j->vectors_live = 1;
-	j->sse_off = !masked || (cpu->fp_trap & TRAP_SSE);
-	j->avx_off = !masked || (cpu->fp_trap & TRAP_AVX);
-	return 0;
+	j->sse_off = off || (cpu->fp_trap & TRAP_SSE);
+	j->avx_off = off || (cpu->fp_trap & TRAP_AVX);
+}
+
+void jit_call_vectors(struct vcpu *cpu)
+{
+	cpu->jit.vectors_live = 1;
+	vectors_usable(cpu);
 }
 
 /* --- memory
@@ -641,12 +646,8 @@ void jit_mode_changed(struct vcpu *cpu)
 	}
 	j->on = can_translate(cpu);
 	jit_guards_changed(cpu);
-	j->sse_off = !j->vectors_live || (cpu->fp_trap & TRAP_SSE);
-	j->avx_off = !j->vectors_live || (cpu->fp_trap & TRAP_AVX);
+	vectors_usable(cpu);
 	j->x87_off = (cpu->fp_trap & TRAP_MMX) != 0;
-	if (j->vectors_live && (fpu_mxcsr(cpu) & MXCSR_MASKS) != MXCSR_MASKS) {
-		j->sse_off = j->avx_off = 1;
-	}
 	choose_mix(cpu);
 }
 

@@ -41,7 +41,6 @@ struct rare {
 	uint64_t target;
 	uint32_t what;  /* of a memory call */
 	uint8_t tag;    /* offset of the TLB entry's tag */
-	bool check;     /* target may not be canonical */
 	int32_t adjust; /* stack adjustment of a return */
 	size_t off;     /* the guard's offset */
 	void *ptr;      /* jit_edge, jit_call */
@@ -213,6 +212,8 @@ void tr_pop(struct tr *t);
 void tr_leave(struct tr *t);
 void tr_direction(struct tr *t, bool down);
 struct jit_call *tr_call_record(struct tr *t);
+/* A jump is emitted next that leads to the handler, and back to where rare.back will say. */
+struct rare *tr_to_handler(struct tr *t, const struct jit_call *call);
 void tr_rare_handler(struct tr *t, const struct rare *r);
 void tr_rare_vectors(struct tr *t, const struct rare *r);
 
@@ -243,3 +244,9 @@ void tr_leave_to_interpreter(struct tr *t, uint64_t rip);
 void tr_rare_flow(struct tr *t, const struct rare *r);
 /* The look in the table of indirect targets for r11, ending in a jump. */
 void tr_emit_ibtc(struct code *c, uint8_t **ret_miss);
+/* The same, and if it is not there C is asked. */
+void tr_emit_go(const struct jit *jit, struct code *c);
+/* Compare: "above" if TMP_B is not canonical. Uses TMP_A. */
+void tr_emit_canonical(struct code *c);
+/* Not zero: there is something for the run loop. Uses TMP_A. */
+void tr_emit_wanted(struct code *c);

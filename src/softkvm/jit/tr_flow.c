@@ -22,31 +22,49 @@
 #include "softkvm/cpu/ops.h"
 #include "softkvm/jit/tr.h"
 
+void tr_emit_canonical(struct code *c)
+{
+	code_mov_rr(c, TMP_A, TMP_B);
+	code_bytes(c, "\x49\xc1\xfa\x2f", 4); /* sar $47, %r10 */
+	code_lea(c, true, TMP_A, TMP_A, 1);
+	code_alu_imm(c, true, 7, TMP_A, 1);
+}
+
 /* --- requests -------------------------------------------------------------------------------- */
 
-/* Is there something for the run loop? Then leave with RIP `rip`. Changes flags. */
-static void emit_poll(struct tr *t, uint64_t rip)
+void tr_emit_wanted(struct code *c)
 {
-	struct code *c = &t->c;
-	struct rare *r = tr_rare(t, RARE_LOOP);
-
-	r->rip = rip;
-	r->home = t->home;
 	code_load_gs(c, TMP_A, OFF(run));
 	code_bytes(c, "\x45\x0f\xb6\x52", 4); /* movzbl immediate_exit(%r10), %r10d */
 	code_byte(c, offsetof(struct kvm_run, immediate_exit));
 	code_gs(c, false, 0x0b, TMP_A, OFF(req)); /* or */
-	r->jump[0] = code_jcc_forward(c, CC_IS_NE);
+}
+
+/* A jump is emitted next that leaves with RIP `rip`. */
+static struct rare *leave_rare(struct tr *t, uint64_t rip)
+{
+	struct rare *r = tr_rare(t, RARE_LOOP);
+
+	r->rip = rip;
+	r->home = t->home;
+	return r;
+}
+
+/* Is there something for the run loop? Then leave with RIP `rip`. Changes flags. */
+static void emit_poll(struct tr *t, uint64_t rip)
+{
+	struct rare *r = leave_rare(t, rip);
+
+	tr_emit_wanted(&t->c);
+	r->jump[0] = code_jcc_forward(&t->c, CC_IS_NE);
 }
 
 /* The same where only a request counts: other jumps of the loop look at the rest. */
 static void emit_poll_request(struct tr *t, uint64_t rip)
 {
+	struct rare *r = leave_rare(t, rip);
 	struct code *c = &t->c;
-	struct rare *r = tr_rare(t, RARE_LOOP);
 
-	r->rip = rip;
-	r->home = t->home;
 	code_bytes(c, "\x65\x83\x3c\x25", 4); /* cmpl $0, req */
 	code_u32(c, OFF(req));
 	code_byte(c, 0);
@@ -84,13 +102,43 @@ static bool edge_host_flags(const struct tr *t, uint32_t live)
 	return live && (t->home & HOME_HOST);
 }
 
-static void far_here(struct tr *t, uint64_t target)
+/* The same to another page. */
+static void far_here(struct tr *t, uint64_t target, uint32_t live)
 {
 	struct rare *r = tr_rare(t, RARE_FAR);
 
 	r->jump[0] = t->c.p;
 	r->target = target;
-	r->home = t->home;
+	r->home = live ? t->home : HOME_MEMORY;
+}
+
+/* Go to the address in TMP_B; if the table does not know it, ask C. */
+void tr_emit_go(const struct jit *jit, struct code *c)
+{
+	uint8_t *miss;
+
+	tr_emit_ibtc(c, &miss);
+	code_land(c, miss);
+	code_jmp(c, jit->glue.indirect);
+}
+
+/* A branch, conditional or a call, by an instruction of the host that is `opcode` and a
+ * displacement. */
+static void emit_branch(struct tr *t, uint64_t target, const void *opcode, unsigned bytes,
+			uint32_t live)
+{
+	bool near = tr_same_page(t, target);
+
+	if (near) {
+		align_patch(&t->c, bytes);
+	}
+	code_bytes(&t->c, opcode, bytes);
+	code_u32(&t->c, 0);
+	if (near) {
+		edge_here(t, target, edge_host_flags(t, live));
+	} else {
+		far_here(t, target, live);
+	}
 }
 
 /* A jump to another page's `target`; flags are in memory. */
@@ -102,9 +150,7 @@ static void emit_far(struct tr *t, uint64_t target)
 
 	tr_emit_rip(t, TMP_B, target);
 	if (t->floats) {
-		tr_emit_ibtc(c, &miss);
-		code_land(c, miss);
-		code_jmp(c, t->jit->glue.indirect);
+		tr_emit_go(t->jit, c);
 		return;
 	}
 	code_gs(c, true, 0x33, TMP_B, OFF(jit.mix));
@@ -125,16 +171,11 @@ static void emit_goto_far(struct tr *t, uint64_t target, uint32_t live)
 /* A jump to `target`; `live`: flags that may be read there. */
 static void emit_goto(struct tr *t, uint64_t target, uint32_t live)
 {
-	struct code *c = &t->c;
-
-	if (!tr_same_page(t, target)) {
+	if (tr_same_page(t, target)) {
+		emit_branch(t, target, "\xe9", 1, live);
+	} else {
 		emit_goto_far(t, target, live);
-		return;
 	}
-	align_patch(c, 1);
-	code_byte(c, 0xe9);
-	code_u32(c, 0);
-	edge_here(t, target, edge_host_flags(t, live));
 }
 
 /*
@@ -148,7 +189,8 @@ static bool is_backward(const struct tr *t, uint64_t target)
 	return t->m64 ? (int64_t)(target - tr_rip(t)) <= 0 : target <= tr_rip(t);
 }
 
-static void poll_wrap(struct tr *t, uint64_t rip, uint32_t live)
+/* Going to `rip`, where `live` may be read: look for requests if that may close a loop. */
+static void poll_backward(struct tr *t, uint64_t rip, uint32_t live)
 {
 	if (is_backward(t, rip)) {
 		tr_flags_clobber(t, live);
@@ -160,13 +202,13 @@ void tr_go_on(struct tr *t, uint64_t rip)
 {
 	uint32_t live = tr_live_at(t, rip);
 
-	poll_wrap(t, rip, live);
+	poll_backward(t, rip, live);
 	emit_goto(t, rip, live);
 }
 
 void tr_go_far(struct tr *t, uint64_t rip)
 {
-	poll_wrap(t, rip, FL_ARITH);
+	poll_backward(t, rip, FL_ARITH);
 	emit_goto_far(t, rip, FL_ARITH);
 }
 
@@ -183,10 +225,7 @@ void tr_jmp(struct tr *t)
 	uint64_t target = tr_insn(t)->imm;
 	uint32_t live = tr_live_at(t, target);
 
-	if (is_backward(t, target)) {
-		tr_flags_clobber(t, live);
-		emit_poll(t, target);
-	}
+	poll_backward(t, target, live);
 	emit_goto(t, target, live);
 }
 
@@ -207,28 +246,13 @@ void tr_jcc(struct tr *t)
 	const struct insn *in = tr_insn(t);
 	unsigned cc = in->op - OP_JO;
 	uint32_t live = tr_live_at(t, in->imm);
-	struct code *c = &t->c;
 
 	tr_flags_to_host(t, TMP_B);
 	if (is_backward(t, in->imm)) {
 		jcc_backward(t, cc, in->imm, live);
 		return;
 	}
-	if (tr_same_page(t, in->imm)) {
-		align_patch(c, 2);
-		code_byte(c, 0x0f);
-		code_byte(c, 0x80 | cc);
-		code_u32(c, 0);
-		edge_here(t, in->imm, edge_host_flags(t, live));
-	} else {
-		code_byte(c, 0x0f);
-		code_byte(c, 0x80 | cc);
-		code_u32(c, 0);
-		far_here(t, in->imm);
-		if (!live) {
-			t->rare[t->rares - 1].home = HOME_MEMORY;
-		}
-	}
+	emit_branch(t, in->imm, (const uint8_t[]){ 0x0f, (uint8_t)(0x80 | cc) }, 2, live);
 }
 
 /* LOOP and JCXZ leave the flags alone, and so must we. */
@@ -254,19 +278,9 @@ void tr_loop(struct tr *t)
 		code_land8(c, zero);
 	}
 	home = t->home;
-	if (is_backward(t, in->imm)) {
-		tr_flags_clobber(t, live);
-		emit_poll(t, in->imm);
-	}
+	poll_backward(t, in->imm, live);
 	if (in->op == OP_LOOP) {
-		if (tr_same_page(t, in->imm)) {
-			emit_goto(t, in->imm, live);
-		} else {
-			tr_flags_to_memory(t, live);
-			code_byte(c, 0xe9);
-			code_u32(c, 0);
-			far_here(t, in->imm);
-		}
+		emit_branch(t, in->imm, "\xe9", 1, live);
 		code_land8(c, zero);
 	} else {
 		emit_goto(t, in->imm, live);
@@ -293,7 +307,7 @@ void tr_emit_ibtc(struct code *c, uint8_t **ret_miss)
 }
 
 /* The target is in TMP_B, flags are in memory. */
-static void emit_indirect(struct tr *t, bool check, uint64_t rip)
+static void emit_indirect(struct tr *t, uint64_t rip)
 {
 	struct rare *r;
 	uint8_t *miss;
@@ -301,7 +315,6 @@ static void emit_indirect(struct tr *t, bool check, uint64_t rip)
 	tr_emit_ibtc(&t->c, &miss);
 	r = tr_rare(t, RARE_INDIRECT);
 	r->jump[0] = miss;
-	r->check = check && t->m64;
 	r->rip = rip;
 }
 
@@ -328,7 +341,7 @@ void tr_jmp_indirect(struct tr *t)
 	tr_flags_clobber(t, FL_ARITH);
 	emit_poll_request(t, tr_rip(t));
 	load_target(t);
-	emit_indirect(t, true, tr_rip(t));
+	emit_indirect(t, tr_rip(t));
 }
 
 /* --- calls and returns
@@ -366,22 +379,12 @@ static void emit_landing(struct tr *t)
 static void call_direct(struct tr *t)
 {
 	const struct insn *in = tr_insn(t);
-	struct code *c = &t->c;
 
 	if (is_backward(t, in->imm)) {
 		emit_poll_request(t, tr_rip(t));
 	}
 	push_return(t, in->osz);
-	if (tr_same_page(t, in->imm)) {
-		align_patch(c, 1);
-		code_byte(c, 0xe8);
-		code_u32(c, 0);
-		edge_here(t, in->imm, false);
-	} else {
-		code_byte(c, 0xe8);
-		code_u32(c, 0);
-		far_here(t, in->imm);
-	}
+	emit_branch(t, in->imm, "\xe8", 1, 0);
 }
 
 static void call_indirect(struct tr *t)
@@ -392,10 +395,7 @@ static void call_indirect(struct tr *t)
 	emit_poll_request(t, tr_rip(t));
 	load_target(t);
 	if (t->m64) {
-		code_mov_rr(c, TMP_A, TMP_B);
-		code_bytes(c, "\x49\xc1\xfa\x2f", 4); /* sar $47, %r10 */
-		code_lea(c, true, TMP_A, TMP_A, 1);
-		code_alu_imm(c, true, 7, TMP_A, 1);
+		tr_emit_canonical(c);
 		r = tr_rare(t, RARE_INTERPRET);
 		r->rip = tr_rip(t);
 		r->home = t->home;
@@ -459,15 +459,12 @@ static void rare_indirect(struct tr *t, const struct rare *r)
 	struct code *c = &t->c;
 	uint8_t *bad;
 
-	if (!r->check) {
+	if (!t->m64) {
 		code_jmp(c, t->jit->glue.indirect);
 		return;
 	}
 	code_gs(c, true, 0x33, TMP_B, OFF(jit.mix));
-	code_mov_rr(c, TMP_A, TMP_B);
-	code_bytes(c, "\x49\xc1\xfa\x2f", 4); /* sar $47, %r10 */
-	code_lea(c, true, TMP_A, TMP_A, 1);
-	code_alu_imm(c, true, 7, TMP_A, 1);
+	tr_emit_canonical(c);
 	bad = code_jcc8(c, CC_IS_A);
 	code_gs(c, true, 0x33, TMP_B, OFF(jit.mix));
 	code_jmp(c, t->jit->glue.indirect);
@@ -482,10 +479,7 @@ static void rare_return(struct tr *t, const struct rare *r)
 	uint8_t *bad = NULL;
 
 	if (t->m64) {
-		code_mov_rr(c, TMP_A, TMP_B);
-		code_bytes(c, "\x49\xc1\xfa\x2f", 4);
-		code_lea(c, true, TMP_A, TMP_A, 1);
-		code_alu_imm(c, true, 7, TMP_A, 1);
+		tr_emit_canonical(c);
 		bad = code_jcc8(c, CC_IS_A);
 	}
 	code_lea(c, t->m64, HOST_SP, HOST_SP, r->adjust);
@@ -515,7 +509,6 @@ void tr_rare_flow(struct tr *t, const struct rare *r)
 	const struct jit_glue *g = &t->jit->glue;
 	struct code *c = &t->c;
 	bool host = r->home == HOME_HOST;
-	uint8_t *miss;
 
 	switch (r->kind) {
 	case RARE_INTERPRET:
@@ -541,9 +534,7 @@ void tr_rare_flow(struct tr *t, const struct rare *r)
 		break;
 	case RARE_FAR_TMP:
 		code_load_gs(c, TMP_B, OFF(jit.tmp[1]));
-		tr_emit_ibtc(c, &miss);
-		code_land(c, miss);
-		code_jmp(c, g->indirect);
+		tr_emit_go(t->jit, c);
 		break;
 	case RARE_INDIRECT:
 		rare_indirect(t, r);

@@ -68,6 +68,14 @@ void tr_handler(struct tr *t)
 	t->sse_ready = t->avx_ready = t->x87_ready = false;
 }
 
+struct rare *tr_to_handler(struct tr *t, const struct jit_call *call)
+{
+	struct rare *r = tr_rare(t, RARE_HANDLER);
+
+	r->ptr = (void *)(uintptr_t)call;
+	return r;
+}
+
 void tr_rare_handler(struct tr *t, const struct rare *r)
 {
 	emit_handler_call(&t->c, t->jit, r->ptr);
@@ -321,12 +329,6 @@ static unsigned divisor(struct tr *t, const struct insn *in)
 	return tr_use(t, in->rm, TMP_B);
 }
 
-static void div_rare(struct tr *t, struct rare *r, const struct jit_call *call)
-{
-	r->home = HOME_MEMORY;
-	r->ptr = (void *)(uintptr_t)call;
-}
-
 /*
  * DIV is right if the dividend's upper half is less than the divisor; IDIV surely, if the upper
  * half is the sign of the lower and the divisor neither 0 nor -1. All else is the handler's matter.
@@ -347,15 +349,13 @@ void tr_div(struct tr *t)
 	call = tr_call_record(t);
 	tr_flags_clobber(t, live_before(t));
 	d = divisor(t, in);
-	r[0] = tr_rare(t, RARE_HANDLER);
-	div_rare(t, r[0], call);
+	r[0] = tr_to_handler(t, call);
 	if (in->op == OP_DIV) {
 		code_rr(c, w, 0x3b, RDX, d); /* cmp d, rdx */
 		r[0]->jump[0] = code_jcc_forward(c, CC_IS_AE);
 		code_rr(c, w, 0xf7, 6, d);
 	} else {
-		r[1] = tr_rare(t, RARE_HANDLER);
-		div_rare(t, r[1], call);
+		r[1] = tr_to_handler(t, call);
 		code_rr(c, w, 0x8b, TMP_A, RAX);
 		code_rex(c, w, 0, 0, TMP_A);
 		code_bytes(c, "\xc1", 1); /* sar $31 or $63, tmp */
@@ -486,12 +486,6 @@ void tr_leave(struct tr *t)
 /* CLD and STD: DF is one of vcpu.rflags. */
 void tr_direction(struct tr *t, bool down)
 {
-	struct code *c = &t->c;
-
 	tr_flags_clobber(t, live_before(t));
-	code_bytes(c, "\x65\x81", 2); /* and/or $imm32, gs:rflags */
-	code_byte(c, down ? 0x0c : 0x24);
-	code_byte(c, 0x25);
-	code_u32(c, OFF(rflags));
-	code_u32(c, down ? FL_DF : ~(uint32_t)FL_DF);
+	code_alu_gs_imm(&t->c, down ? 1 : 4, OFF(rflags), down ? FL_DF : ~(uint32_t)FL_DF);
 }

@@ -14,15 +14,6 @@ static unsigned log2_size(unsigned size)
 	return (unsigned)__builtin_ctz(size);
 }
 
-static struct rare *to_handler(struct tr *t, struct jit_call *call)
-{
-	struct rare *r = tr_rare(t, RARE_HANDLER);
-
-	r->ptr = call;
-	r->home = HOME_MEMORY;
-	return r;
-}
-
 /* Jump away unless RCX elements from `reg` on lie on one page. */
 static uint8_t *check_page(struct tr *t, unsigned reg, unsigned size)
 {
@@ -85,7 +76,7 @@ void tr_string(struct tr *t)
 	}
 	call = tr_call_record(t);
 	tr_flags_clobber(t, t->live_in[t->i]);
-	down = to_handler(t, call);
+	down = tr_to_handler(t, call);
 	code_bytes(c, "\x65\xf7\x04\x25", 4); /* testl $DF, rflags */
 	code_u32(c, OFF(rflags));
 	code_u32(c, FL_DF);
@@ -94,7 +85,7 @@ void tr_string(struct tr *t)
 		code_lea(c, true, TMP_B, RCX, -1);
 		code_alu_imm(c, true, 7, TMP_B, (int32_t)(4096 / in->osz - 1));
 		down->jump[1] = code_jcc_forward(c, CC_IS_A);
-		far = to_handler(t, call);
+		far = tr_to_handler(t, call);
 		far->jump[0] = check_page(t, RDI, in->osz);
 		far->jump[1] = moves ? check_page(t, RSI, in->osz) : NULL;
 	}

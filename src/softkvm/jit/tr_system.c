@@ -24,16 +24,6 @@ static bool is_user(const struct tr *t)
 	return t->block->key & KEY_USER;
 }
 
-/* The group-1 operation `ext` on a doubleword of the vCPU. */
-static void alu_gs_imm(struct code *c, unsigned ext, size_t off, uint32_t imm)
-{
-	code_bytes(c, "\x65\x81", 2);
-	code_byte(c, 0x04 | ext << 3);
-	code_byte(c, 0x25);
-	code_u32(c, (uint32_t)off);
-	code_u32(c, imm);
-}
-
 enum { ALU_OR = 1, ALU_AND = 4 };
 
 /* A guest register's new value is in `reg`, if it lives in memory. */
@@ -48,16 +38,6 @@ static void set_guest(struct tr *t, unsigned guest, unsigned reg)
 static unsigned target_of(unsigned guest)
 {
 	return tr_host(guest) >= 0 ? (unsigned)tr_host(guest) : TMP_B;
-}
-
-/* A jump is emitted next that leads to the handler, and back behind the instruction. */
-static struct rare *to_handler(struct tr *t)
-{
-	struct rare *r = tr_rare(t, RARE_HANDLER);
-
-	r->ptr = tr_call_record(t);
-	r->home = HOME_MEMORY;
-	return r;
 }
 
 /* The same to the handler as the end of the block. */
@@ -75,7 +55,7 @@ static struct rare *guarded(struct tr *t, enum jit_guard guard)
 	struct rare *r;
 
 	tr_flags_clobber(t, t->live_in[t->i]);
-	r = to_handler(t);
+	r = tr_to_handler(t, tr_call_record(t));
 	code_cmpb_gs(&t->c, OFF(jit.guard) + guard, 0);
 	r->jump[0] = code_jcc_forward(&t->c, CC_IS_NE);
 	return r;
@@ -91,7 +71,7 @@ static void landed(struct tr *t, struct rare *r)
 static void emit_cli(struct tr *t)
 {
 	tr_flags_clobber(t, t->live_in[t->i]);
-	alu_gs_imm(&t->c, ALU_AND, OFF(rflags), ~(uint32_t)FL_IF);
+	code_alu_gs_imm(&t->c, ALU_AND, OFF(rflags), ~(uint32_t)FL_IF);
 }
 
 static void emit_sti(struct tr *t)
@@ -102,7 +82,7 @@ static void emit_sti(struct tr *t)
 	r = to_ends(t);
 	code_cmpb_gs(&t->c, OFF(jit.irq_waits), 0);
 	r->jump[0] = code_jcc_forward(&t->c, CC_IS_NE);
-	alu_gs_imm(&t->c, ALU_OR, OFF(rflags), FL_IF);
+	code_alu_gs_imm(&t->c, ALU_OR, OFF(rflags), FL_IF);
 }
 
 static void emit_set_ac(struct tr *t, bool ac)
@@ -110,7 +90,7 @@ static void emit_set_ac(struct tr *t, bool ac)
 	struct rare *r = guarded(t, GUARD_SMAP);
 	struct code *c = &t->c;
 
-	alu_gs_imm(c, ac ? ALU_OR : ALU_AND, OFF(rflags), ac ? FL_AC : ~(uint32_t)FL_AC);
+	code_alu_gs_imm(c, ac ? ALU_OR : ALU_AND, OFF(rflags), ac ? FL_AC : ~(uint32_t)FL_AC);
 	code_load_gs(c, TMP_B, OFF(tlb_super) + (ac ? sizeof(void *) : 0));
 	code_store_gs(c, TMP_B, OFF(tlb));
 	landed(t, r);
@@ -246,10 +226,7 @@ static void emit_write_base(struct tr *t, unsigned seg)
 
 	code_rr(c, in->osz == 8, 0x8b, TMP_B, tr_use(t, in->rm, TMP_B));
 	if (in->osz == 8) {
-		code_mov_rr(c, TMP_A, TMP_B);
-		code_bytes(c, "\x49\xc1\xfa\x2f", 4); /* sar $47, %r10 */
-		code_lea(c, true, TMP_A, TMP_A, 1);
-		code_alu_imm(c, true, 7, TMP_A, 1);
+		tr_emit_canonical(c);
 		r->jump[1] = code_jcc_forward(c, CC_IS_A); /* not canonical */
 	}
 	code_store_gs(c, TMP_B, OFF_SEG(seg, base));
