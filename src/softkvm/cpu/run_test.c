@@ -41,6 +41,17 @@ static void test_halt(struct test *t)
 	testvm_free(v);
 }
 
+/* An instruction that ends blocks leaves the flags alone, and what follows may read them. */
+GUEST(flags_over_cpuid,
+      "mov $1, %eax\n cmp $2, %eax\n cpuid\n setc %sil\n movzbl %sil, %esi\n hlt");
+static void test_flags_over_cpuid(struct test *t)
+{
+	struct testvm *v = guest64_new(1, flags_over_cpuid);
+
+	WANT(exits(v, KVM_EXIT_HLT) && gpr(v, RSI) == 1);
+	testvm_free(v);
+}
+
 /* --- device accesses ---------------------------------------------------------------------- */
 
 GUEST(ports, "mov $0x3f8, %edx\n mov $0x5a, %al\n out %al, %dx\n in %dx, %al\n"
@@ -406,6 +417,7 @@ static void test_trap_flag(struct test *t)
 
 static const struct test_case cases[] = {
 	{ "halt", test_halt },
+	{ "flags_over_cpuid", test_flags_over_cpuid },
 	{ "ports", test_ports },
 	{ "mmio", test_mmio },
 	{ "finish_with_immediate_exit", test_finish_with_immediate_exit },

@@ -170,9 +170,8 @@ static uint32_t live_at_end(struct tr *t)
 	case T_JMP_IND:
 	case T_CALL_IND:
 	case T_STOP:
-		return FL_ARITH;
 	case T_ENDS:
-		return 0; /* its reads count */
+		return FL_ARITH;
 	default:
 		return tr_live_at(t, t->rip + last->off + last->len);
 	}
