@@ -79,6 +79,9 @@ void dt_make_case(struct dt_rng *rng, unsigned row, struct dt_case *ret);
 void dt_allow_32bit(bool allowed);
 /* What the window holds before each case (patches apart), both parts. */
 void dt_window_fill(uint8_t *window, uint8_t *window_ro);
+/* Between an XSAVE image (all components present) and struct fpu, not loaded. */
+void dt_fpu_set(struct vcpu *cpu, const uint8_t *xsave);
+void dt_fpu_get(const struct vcpu *cpu, uint8_t *xsave);
 
 /* --- difftest_native.c --------------------------------------------------------------------- */
 /* Shared memory for `n` cases; NULL: none. */

@@ -916,3 +916,24 @@ void dt_make_case(struct dt_rng *rng, unsigned row, struct dt_case *ret)
 		ret->in.gpr[i] = (uint32_t)ret->in.gpr[i];
 	}
 }
+
+void dt_fpu_set(struct vcpu *cpu, const uint8_t *x)
+{
+	fpu_image_set(cpu, x);
+	fpu_set_mxcsr(cpu, load_le32(x + FXS_MXCSR));
+	for (unsigned i = 0; i < 16; i++) {
+		memcpy(cpu->fpu.v[i].b, x + FXS_XMM + i * 16, 16);
+		memcpy(cpu->fpu.v[i].b + 16, x + XS_AVX + i * 16, 16);
+	}
+}
+
+void dt_fpu_get(const struct vcpu *cpu, uint8_t *x)
+{
+	memset(x, 0, XS_SIZE);
+	memcpy(x, cpu->fpu.image, FXS_XMM);
+	store_le32(x + FXS_MXCSR, cpu->fpu.mxcsr);
+	for (unsigned i = 0; i < 16; i++) {
+		memcpy(x + FXS_XMM + i * 16, cpu->fpu.v[i].b, 16);
+		memcpy(x + XS_AVX + i * 16, cpu->fpu.v[i].b + 16, 16);
+	}
+}

@@ -227,28 +227,6 @@ struct vcpu *dt_soft_vcpu(struct dt_soft *s)
 	return &s->cpu;
 }
 
-/* Between the XSAVE image and struct fpu; all components are taken as present. */
-static void load_fpu(struct vcpu *cpu, const uint8_t *x)
-{
-	fpu_image_set(cpu, x);
-	fpu_set_mxcsr(cpu, load_le32(x + FXS_MXCSR));
-	for (unsigned i = 0; i < 16; i++) {
-		memcpy(cpu->fpu.v[i].b, x + FXS_XMM + i * 16, 16);
-		memcpy(cpu->fpu.v[i].b + 16, x + XS_AVX + i * 16, 16);
-	}
-}
-
-static void store_fpu(const struct vcpu *cpu, uint8_t *x)
-{
-	memset(x, 0, XS_SIZE);
-	memcpy(x, cpu->fpu.image, FXS_XMM);
-	store_le32(x + FXS_MXCSR, cpu->fpu.mxcsr);
-	for (unsigned i = 0; i < 16; i++) {
-		memcpy(x + FXS_XMM + i * 16, cpu->fpu.v[i].b, 16);
-		memcpy(x + XS_AVX + i * 16, cpu->fpu.v[i].b + 16, 16);
-	}
-}
-
 static void load_state(struct dt_soft *s, const struct dt_case *c)
 {
 	struct vcpu *cpu = &s->cpu;
@@ -269,7 +247,7 @@ static void load_state(struct dt_soft *s, const struct dt_case *c)
 	cpu->blk_va = c->in.rip;
 	cpu->rflags = (c->in.rflags & ~(uint64_t)FL_ARITH) | FL_FIXED;
 	cpu->cc = cc_from_flags(c->in.rflags);
-	load_fpu(cpu, c->in.xsave);
+	dt_fpu_set(cpu, c->in.xsave);
 	cpu->fault = (struct fault){ .vector = 0 };
 }
 
@@ -339,6 +317,6 @@ void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *r
 	ASSERT(cpu->gpr[GPR_ZERO] == 0);
 	ret->state.rip = cpu->rip;
 	ret->state.rflags = cpu->rflags | cc_to_flags(cpu->cc);
-	store_fpu(cpu, ret->state.xsave);
+	dt_fpu_get(cpu, ret->state.xsave);
 	memcpy(ret->window, s->window, DT_WINDOW_BYTES);
 }

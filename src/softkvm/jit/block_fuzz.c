@@ -6,43 +6,21 @@
  *
  * Programs S, S + 1, …; without --seed from a random one on. Status 1 if anything differed.
  */
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/random.h>
-#include <time.h>
-
 #include "softkvm/jit/blockcase.h"
+#include "softkvm/jit/testuser.h"
 
 int main(int argc, char **argv)
 {
-	uint64_t seed = 1, count = UINT64_MAX, bad = 0;
-	time_t end = time(NULL) + 60;
+	struct testuser_options o;
+	uint64_t bad = 0;
 	struct bc *b;
 
-	if (getrandom(&seed, sizeof(seed), 0) == sizeof(seed)) {
-		seed >>= 16;
+	if (!testuser_options(argc, argv, &o)) {
+		return 2;
 	}
-	for (int i = 1; i < argc; i += 2) {
-		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-
-		if (value && !strcmp(argv[i], "--seconds")) {
-			end = time(NULL) + strtol(value, NULL, 0);
-		} else if (value && !strcmp(argv[i], "--seed")) {
-			seed = strtoull(value, NULL, 0);
-		} else if (value && !strcmp(argv[i], "--count")) {
-			count = strtoull(value, NULL, 0);
-		} else {
-			fprintf(stderr, "usage: %s [--seconds N] [--seed S] [--count N]\n",
-				argv[0]);
-			return 2;
-		}
-	}
-	printf("seed %" PRIu64 "\n", seed);
-	fflush(stdout);
 	b = bc_new();
-	for (uint64_t i = 0; i < count && bad < 10 && time(NULL) < end; i++) {
-		bad += !bc_check(b, seed + i);
+	for (uint64_t i = 0; i < o.count && bad < 10 && time(NULL) < o.end; i++) {
+		bad += !bc_check(b, o.seed + i);
 	}
 	bc_report(b);
 	bc_free(b);

@@ -118,7 +118,7 @@ static void load_state(struct bc *b)
 	cpu->rip = in->rip;
 	cpu->rflags = (in->rflags & ~(uint64_t)FL_ARITH) | FL_FIXED;
 	cpu->cc = cc_from_flags(in->rflags);
-	testuser_fpu_set(cpu, in->xsave);
+	dt_fpu_set(cpu, in->xsave);
 	cpu->fault = (struct fault){ .vector = 0 };
 }
 
@@ -133,53 +133,26 @@ static int decode_at(struct bc *b, uint64_t rip, struct insn *ret)
 				   : -1;
 }
 
-/* Of `open`, those that some path from `rip` on reads before it writes them. */
-static uint32_t live_from(struct bc *b, uint64_t rip, uint32_t open)
+static int walk_decode(void *arg, uint64_t rip, struct insn *ret, uint32_t **ret_seen)
 {
-	uint32_t live = 0;
+	struct bc *b = arg;
+	int len = decode_at(b, rip, ret);
 
-	while (open) {
-		struct effects e;
-		struct insn in;
-
-		if (decode_at(b, rip, &in) < 0) {
-			return live | open;
-		}
-		open &= ~b->seen[rip - DT_CODE];
-		b->seen[rip - DT_CODE] |= open;
-		e = effects_of(&in);
-		live |= e.reads & open;
-		open &= ~e.writes;
-		rip += in.len;
-		switch (e.cls) {
-		case T_JMP:
-			rip = in.imm;
-			break;
-		case T_JCC:
-		case T_LOOP:
-			live |= live_from(b, in.imm, open);
-			break;
-		case T_ENDS: /* handlers look at all flags */
-		case T_STOP:
-		case T_CALL:
-		case T_RET:
-		case T_JMP_IND:
-		case T_CALL_IND:
-			return live | open;
-		default:
-			break;
-		}
+	if (len >= 0) {
+		*ret_seen = &b->seen[rip - DT_CODE];
 	}
-	return live;
+	return len;
 }
 
 static uint32_t live_flags(struct bc *b)
 {
+	struct effects_walk w = { walk_decode, b };
+
 	for (unsigned p = 0; p < BC_CODE_PAGES; p++) {
 		memcpy(b->code + p * DT_PAGE, page_at(b, AREA_CODE, p), DT_PAGE);
 	}
 	memset(b->seen, 0, sizeof(b->seen));
-	return live_from(b, b->u->cpu->rip, FL_ARITH);
+	return effects_live(&w, b->u->cpu->rip, FL_ARITH);
 }
 
 /* --- running -----------------------------------------------------------------------------------
@@ -201,7 +174,7 @@ static void take_note(struct bc *b, struct note *n, enum testuser_stop stop)
 	n->vector = cpu->fault.vector;
 	n->error = cpu->fault.has_error ? cpu->fault.error : 0;
 	n->cr2 = cpu->fault.has_payload ? cpu->fault.payload : 0;
-	testuser_fpu_get(cpu, n->xsave);
+	dt_fpu_get(cpu, n->xsave);
 	memory_get(b, n->memory);
 }
 

@@ -111,7 +111,7 @@ static void load_state(struct dt_soft *s, const struct dt_case *c)
 	cpu->rip = c->in.rip;
 	cpu->rflags = (c->in.rflags & ~(uint64_t)FL_ARITH) | FL_FIXED;
 	cpu->cc = cc_from_flags(c->in.rflags);
-	testuser_fpu_set(cpu, c->in.xsave);
+	dt_fpu_set(cpu, c->in.xsave);
 	cpu->fault = (struct fault){ .vector = 0 };
 }
 
@@ -211,7 +211,7 @@ void dt_run_soft(struct dt_soft *s, const struct dt_case *c, struct dt_result *r
 	memcpy(ret->state.gpr, cpu->gpr, sizeof(ret->state.gpr));
 	ret->state.rip = cpu->rip;
 	ret->state.rflags = cpu->rflags | cc_to_flags(cpu->cc);
-	testuser_fpu_get(cpu, ret->state.xsave);
+	dt_fpu_get(cpu, ret->state.xsave);
 	memcpy(ret->window, ram(s, GPA_WINDOW), DT_PAGE);
 	memcpy(ret->window + DT_PAGE, ram(s, GPA_WINDOW + GPA_STRIDE), DT_PAGE);
 }

@@ -373,3 +373,43 @@ struct effects effects_of(const struct insn *in)
 	}
 	return e;
 }
+
+uint32_t effects_live(const struct effects_walk *w, uint64_t rip, uint32_t open)
+{
+	uint32_t live = 0;
+
+	while (open) {
+		struct effects e;
+		struct insn in;
+		uint32_t *seen;
+
+		if (w->decode(w->arg, rip, &in, &seen) < 0) {
+			return live | open;
+		}
+		open &= ~*seen;
+		*seen |= open;
+		e = effects_of(&in);
+		live |= e.reads & open;
+		open &= ~e.writes;
+		rip += in.len;
+		switch (e.cls) {
+		case T_JMP:
+			rip = in.imm;
+			break;
+		case T_JCC:
+		case T_LOOP:
+			live |= effects_live(w, in.imm, open);
+			break;
+		case T_ENDS:
+		case T_STOP:
+		case T_CALL:
+		case T_RET:
+		case T_JMP_IND:
+		case T_CALL_IND:
+			return live | open;
+		default:
+			break;
+		}
+	}
+	return live;
+}

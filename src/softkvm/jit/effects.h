@@ -45,3 +45,15 @@ struct effects {
 
 /* Pure. */
 struct effects effects_of(const struct insn *in);
+
+/* Code to look through for effects_live(). */
+struct effects_walk {
+	/*
+	 * Decode at `rip`; <0: not known. *ret_seen is a place of its own for each address, 0 at
+	 * first.
+	 */
+	int (*decode)(void *arg, uint64_t rip, struct insn *ret, uint32_t **ret_seen);
+	void *arg;
+};
+/* Of the flags `open`, those that some path from `rip` on may read before it replaces them. */
+uint32_t effects_live(const struct effects_walk *w, uint64_t rip, uint32_t open);

@@ -14,7 +14,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "softkvm/jit/testuser.h"
@@ -391,35 +390,18 @@ static void one_step(struct fuzz *f)
 
 int main(int argc, char **argv)
 {
-	uint64_t seed = 1, count = UINT64_MAX;
-	time_t end = time(NULL) + 60;
+	struct testuser_options o;
 	static struct fuzz f;
 
-	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) {
-		seed = 1;
+	if (!testuser_options(argc, argv, &o)) {
+		return 2;
 	}
-	for (int i = 1; i < argc; i += 2) {
-		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-
-		if (value && !strcmp(argv[i], "--seconds")) {
-			end = time(NULL) + strtol(value, NULL, 0);
-		} else if (value && !strcmp(argv[i], "--seed")) {
-			seed = strtoull(value, NULL, 0);
-		} else if (value && !strcmp(argv[i], "--count")) {
-			count = strtoull(value, NULL, 0);
-		} else {
-			fprintf(stderr, "usage: %s [--seconds N] [--seed S] [--count N]\n",
-				argv[0]);
-			return 2;
-		}
-	}
-	printf("seed %" PRIu64 "\n", seed);
-	f.rng.s = seed | 1;
+	f.rng.s = o.seed | 1;
 	for (unsigned i = 0; i < 2; i++) {
 		set_up(&f.side[i]);
 		f.side[i].u->interpret = i == 0;
 	}
-	while (f.accesses < count && f.bad < 10 && time(NULL) < end) {
+	while (f.accesses < o.count && f.bad < 10 && time(NULL) < o.end) {
 		one_step(&f);
 	}
 	printf("%" PRIu64 " accesses, %" PRIu64 " faults, %" PRIu64 " differences\n", f.accesses,

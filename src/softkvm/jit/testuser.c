@@ -2,6 +2,10 @@
 /* See testuser.h. */
 #include "softkvm/jit/testuser.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/random.h>
+
 #include "softkvm/cpu/blocks.h"
 #include "softkvm/cpu/stub.h"
 
@@ -145,23 +149,28 @@ enum testuser_stop testuser_run(struct testuser *u)
 	return TU_STUCK;
 }
 
-void testuser_fpu_set(struct vcpu *cpu, const uint8_t *x)
+bool testuser_options(int argc, char **argv, struct testuser_options *ret)
 {
-	fpu_image_set(cpu, x);
-	fpu_set_mxcsr(cpu, load_le32(x + FXS_MXCSR));
-	for (unsigned i = 0; i < 16; i++) {
-		memcpy(cpu->fpu.v[i].b, x + FXS_XMM + i * 16, 16);
-		memcpy(cpu->fpu.v[i].b + 16, x + XS_AVX + i * 16, 16);
+	*ret = (struct testuser_options){ .seed = 1, .count = UINT64_MAX, .end = time(NULL) + 60 };
+	if (getrandom(&ret->seed, sizeof(ret->seed), 0) == sizeof(ret->seed)) {
+		ret->seed >>= 16; /* room to count on from it */
 	}
-}
+	for (int i = 1; i < argc; i += 2) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
 
-void testuser_fpu_get(const struct vcpu *cpu, uint8_t *x)
-{
-	memset(x, 0, XS_SIZE);
-	memcpy(x, cpu->fpu.image, FXS_XMM);
-	store_le32(x + FXS_MXCSR, cpu->fpu.mxcsr);
-	for (unsigned i = 0; i < 16; i++) {
-		memcpy(x + FXS_XMM + i * 16, cpu->fpu.v[i].b, 16);
-		memcpy(x + XS_AVX + i * 16, cpu->fpu.v[i].b + 16, 16);
+		if (value && !strcmp(argv[i], "--seconds")) {
+			ret->end = time(NULL) + strtol(value, NULL, 0);
+		} else if (value && !strcmp(argv[i], "--seed")) {
+			ret->seed = strtoull(value, NULL, 0);
+		} else if (value && !strcmp(argv[i], "--count")) {
+			ret->count = strtoull(value, NULL, 0);
+		} else {
+			fprintf(stderr, "usage: %s [--seconds N] [--seed S] [--count N]\n",
+				argv[0]);
+			return false;
+		}
 	}
+	printf("seed %" PRIu64 "\n", ret->seed);
+	fflush(stdout);
+	return true;
 }

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <time.h>
+
 #include "softkvm/cpu/difftest.h"
 #include "softkvm/jit/jit.h"
 #include "softkvm/mmu/testvm.h"
@@ -45,6 +47,10 @@ void testuser_enter(struct testuser *u);
 void testuser_leave(struct testuser *u);
 enum testuser_stop testuser_run(struct testuser *u);
 
-/* Between an XSAVE image (all components present) and struct fpu, not loaded. */
-void testuser_fpu_set(struct vcpu *cpu, const uint8_t *xsave);
-void testuser_fpu_get(const struct vcpu *cpu, uint8_t *xsave);
+/* What the fuzzers are told. */
+struct testuser_options {
+	uint64_t seed, count;
+	time_t end;
+};
+/* Read them; without --seed a random one is taken, and it is printed. False: usage was shown. */
+bool testuser_options(int argc, char **argv, struct testuser_options *ret);

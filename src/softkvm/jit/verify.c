@@ -322,45 +322,6 @@ static enum exec_result interpret_block(struct vcpu *cpu, const struct jit_block
 /* --- which flags count --------------------------------------------------------------------------
  */
 
-static uint32_t live_from(const struct jit_block *b, struct verify *v, uint64_t rip, uint32_t open,
-			  uint64_t page)
-{
-	uint32_t live = 0;
-
-	while (open) {
-		struct effects e;
-		struct insn in;
-
-		if (rip >> 12 != page || decode_in_page(b, rip, &in) < 0) {
-			return live | open;
-		}
-		open &= ~v->seen[rip & 4095];
-		v->seen[rip & 4095] |= open;
-		e = effects_of(&in);
-		live |= e.reads & open;
-		open &= ~e.writes;
-		rip += in.len;
-		switch (e.cls) {
-		case T_JMP:
-			rip = in.imm;
-			break;
-		case T_JCC:
-		case T_LOOP:
-			live |= live_from(b, v, in.imm, open, page);
-			break;
-		case T_CALL:
-		case T_RET:
-		case T_JMP_IND:
-		case T_CALL_IND:
-		case T_STOP:
-			return live | open;
-		default:
-			break;
-		}
-	}
-	return live;
-}
-
 /* What the interpreter computes itself and leaves otherwise than the host, both being right. */
 static uint32_t undefined_by(const struct insn *in)
 {
@@ -397,10 +358,27 @@ static uint32_t undefined_flags(const struct jit_block *b, const struct verify *
 	return undefined;
 }
 
+struct walk {
+	const struct jit_block *block;
+	struct verify *v;
+	uint64_t page; /* number of the page that is looked at */
+};
+
+static int walk_decode(void *arg, uint64_t rip, struct insn *ret, uint32_t **ret_seen)
+{
+	struct walk *w = arg;
+
+	*ret_seen = &w->v->seen[rip & 4095];
+	return rip >> 12 == w->page ? decode_in_page(w->block, rip, ret) : -1;
+}
+
 static uint32_t live_flags(const struct jit_block *b, struct verify *v, uint64_t start)
 {
+	struct walk walk = { b, v, start >> 12 };
+	struct effects_walk w = { walk_decode, &walk };
+
 	memset(v->seen, 0, sizeof(v->seen));
-	return live_from(b, v, v->end.rip, FL_ARITH, start >> 12);
+	return effects_live(&w, v->end.rip, FL_ARITH);
 }
 
 /* --- comparing
